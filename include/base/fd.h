@@ -1,0 +1,29 @@
+/* Descriptors: whole reads and writes, non-blocking mode, and small files. All descriptors made here
+ * are close-on-exec. Threads: any. */
+#ifndef BASE_FD_H
+#define BASE_FD_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+
+/* Writes all of it or fails with errno set; restarts after EINTR. Returns 0 or -1. */
+int fd_write_all(int fd, const void *data, size_t len);
+/* Reads exactly len bytes; -1 with errno (ENODATA: the end came first). */
+int fd_read_all(int fd, void *data, size_t len);
+/* Reads to the end into b (its ceiling counts). */
+int fd_read_to_end(int fd, struct buf *b, struct err *err);
+int fd_set_nonblock(int fd, int on);
+/* Waits until fd shows one of `events` (poll's) or the monotonic deadline passes:
+ * 1 ready, 0 deadline, -1 error. */
+int fd_wait(int fd, short events, int64_t deadline_ms);
+/* Replaces the file name in the directory dirfd: temporary file, fsync, rename, fsync of dirfd. */
+int fd_replace_file(int dirfd, const char *name, const void *data, size_t len, unsigned mode,
+                    struct err *err);
+/* mkdir -p for paths of our own (data directory); never for anything below a workspace. */
+int fd_mkdirs(const char *path, unsigned mode, struct err *err);
+
+#endif

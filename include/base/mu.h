@@ -1,0 +1,64 @@
+/* A mutex with a rank. Locks are taken in rising rank; debug builds assert rank and holder.
+ * No lock is ever held across Docker, the network, a callback or a log line.
+ * The table of all locks of the program is the enum below; ARCHITECTURE.md prints it. */
+#ifndef BASE_MU_H
+#define BASE_MU_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum mu_rank {
+    MU_REGISTRY = 10, /* core: the table of sandboxes and who waits for a change */
+    MU_EXEC = 15,     /* core: count of running execs a sandbox */
+    MU_LINK = 20,     /* link: agents' connections and awaited streams */
+    MU_DOCKER = 30,   /* docker: idle connections, circuit state */
+    MU_VOLUME = 35,   /* volume: golden copies being made */
+    MU_STORE = 40,    /* store: the writer's queue, idle readers */
+    MU_REQ = 50,      /* api: one request's buffers */
+    MU_POOL = 60,     /* base: a thread pool's queue */
+};
+
+#if defined(__clang__)
+#define CAPABILITY(x) __attribute__((capability(x)))
+#define GUARDED_BY(x) __attribute__((guarded_by(x)))
+#define REQUIRES(x) __attribute__((requires_capability(x)))
+#define ACQUIRE(x) __attribute__((acquire_capability(x)))
+#define RELEASE(x) __attribute__((release_capability(x)))
+#define NO_THREAD_SAFETY __attribute__((no_thread_safety_analysis))
+#else
+#define CAPABILITY(x)
+#define GUARDED_BY(x)
+#define REQUIRES(x)
+#define ACQUIRE(x)
+#define RELEASE(x)
+#define NO_THREAD_SAFETY
+#endif
+
+struct CAPABILITY("mutex") mu {
+    pthread_mutex_t lock;
+    enum mu_rank rank;
+    pthread_t holder; /* valid while held */
+    bool held;
+};
+
+void mu_init(struct mu *m, enum mu_rank rank);
+void mu_release(struct mu *m);
+void mu_lock(struct mu *m) ACQUIRE(m);
+void mu_unlock(struct mu *m) RELEASE(m);
+/* Aborts in debug builds when the calling thread does not hold m. */
+void mu_held(struct mu *m) REQUIRES(m);
+
+/* A condition on the monotonic clock. */
+struct cond {
+    pthread_cond_t cond;
+};
+void cond_init(struct cond *c);
+void cond_release(struct cond *c);
+void cond_signal(struct cond *c);
+void cond_broadcast(struct cond *c);
+void cond_wait(struct cond *c, struct mu *m) REQUIRES(m);
+/* Waits until the monotonic deadline; false when it passed. */
+bool cond_wait_until(struct cond *c, struct mu *m, int64_t deadline_ms) REQUIRES(m);
+
+#endif
