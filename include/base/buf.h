@@ -18,9 +18,9 @@ struct buf {
     bool failed; /* the ceiling was hit; later appends do nothing */
 };
 
-#define BUF_INIT(ceiling)  \
-    {                      \
-        .max = (ceiling)   \
+#define BUF_INIT(ceiling) \
+    {                     \
+        .max = (ceiling)  \
     }
 
 void buf_init(struct buf *b, size_t max);
@@ -31,8 +31,8 @@ void buf_add(struct buf *b, const void *data, size_t len);
 void buf_addc(struct buf *b, char c);
 void buf_adds(struct buf *b, const char *text);
 void buf_addf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* Room for at least n more bytes, or NULL where the ceiling forbids it; then buf_grew() says how many
- * were written there. */
+/* Room for at least n more bytes, or NULL where the ceiling forbids it; then buf_grew() says how
+ * many were written there. */
 char *buf_room(struct buf *b, size_t n);
 void buf_grew(struct buf *b, size_t n);
 /* Drops the first n bytes. */

@@ -1,5 +1,5 @@
-/* The two clocks. Wall clock is for people and for what is stored; the monotonic one is for deadlines.
- * Threads: any. */
+/* The two clocks. Wall clock is for people and for what is stored; the monotonic one is for
+ * deadlines. Threads: any. */
 #ifndef BASE_CLOCK_H
 #define BASE_CLOCK_H
 

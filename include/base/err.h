@@ -9,28 +9,28 @@
 #include <stdbool.h>
 
 /* code, name on the wire, may the client simply try again? */
-#define ERR_CODES(E)                                    \
-    E(ERR_INTERNAL, "internal", false)                  \
-    E(ERR_INVALID, "invalid_request", false)            \
-    E(ERR_NOT_SUPPORTED, "not_supported", false)        \
-    E(ERR_UNAUTHORIZED, "unauthorized", false)          \
-    E(ERR_FORBIDDEN, "forbidden", false)                \
-    E(ERR_MISDIRECTED, "misdirected_request", false)    \
-    E(ERR_NOT_FOUND, "not_found", false)                \
-    E(ERR_METHOD, "method_not_allowed", false)          \
-    E(ERR_CONFLICT, "conflict", false)                  \
-    E(ERR_IN_PROGRESS, "request_in_progress", true)     \
-    E(ERR_IDEMPOTENCY, "idempotency_mismatch", false)   \
-    E(ERR_TOO_LARGE, "too_large", false)                \
-    E(ERR_MEDIA_TYPE, "unsupported_media_type", false)  \
-    E(ERR_PATH_ESCAPE, "path_escape", false)            \
-    E(ERR_QUOTA, "quota_exceeded", true)                \
-    E(ERR_NO_SPACE, "no_space", false)                  \
-    E(ERR_CAPACITY, "sandbox_capacity", true)           \
-    E(ERR_UNAVAILABLE, "sandbox_unavailable", true)     \
-    E(ERR_ENGINE, "engine_unavailable", true)           \
-    E(ERR_TIMEOUT, "timeout", true)                     \
-    E(ERR_CANCELLED, "cancelled", true)                 \
+#define ERR_CODES(E)                                   \
+    E(ERR_INTERNAL, "internal", false)                 \
+    E(ERR_INVALID, "invalid_request", false)           \
+    E(ERR_NOT_SUPPORTED, "not_supported", false)       \
+    E(ERR_UNAUTHORIZED, "unauthorized", false)         \
+    E(ERR_FORBIDDEN, "forbidden", false)               \
+    E(ERR_MISDIRECTED, "misdirected_request", false)   \
+    E(ERR_NOT_FOUND, "not_found", false)               \
+    E(ERR_METHOD, "method_not_allowed", false)         \
+    E(ERR_CONFLICT, "conflict", false)                 \
+    E(ERR_IN_PROGRESS, "request_in_progress", true)    \
+    E(ERR_IDEMPOTENCY, "idempotency_mismatch", false)  \
+    E(ERR_TOO_LARGE, "too_large", false)               \
+    E(ERR_MEDIA_TYPE, "unsupported_media_type", false) \
+    E(ERR_PATH_ESCAPE, "path_escape", false)           \
+    E(ERR_QUOTA, "quota_exceeded", true)               \
+    E(ERR_NO_SPACE, "no_space", false)                 \
+    E(ERR_CAPACITY, "sandbox_capacity", true)          \
+    E(ERR_UNAVAILABLE, "sandbox_unavailable", true)    \
+    E(ERR_ENGINE, "engine_unavailable", true)          \
+    E(ERR_TIMEOUT, "timeout", true)                    \
+    E(ERR_CANCELLED, "cancelled", true)                \
     E(ERR_SHUTDOWN, "shutting_down", true)
 
 enum err_code {

@@ -1,5 +1,5 @@
-/* Descriptors: whole reads and writes, non-blocking mode, and small files. All descriptors made here
- * are close-on-exec. Threads: any. */
+/* Descriptors: whole reads and writes, non-blocking mode, and small files. All descriptors made
+ * here are close-on-exec. Threads: any. */
 #ifndef BASE_FD_H
 #define BASE_FD_H
 

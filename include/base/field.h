@@ -64,10 +64,10 @@ struct shape {
 
 #define FIELD_CHECK_(s, m, t) \
     (sizeof(char[__builtin_types_compatible_p(__typeof__(((s *)0)->m), t) ? 1 : -1]) * 0)
-#define FIELD_ROW_(s, m, t, ctype, ...)                                                    \
-    {                                                                                     \
-        .name = #m, .type = (t), .offset = offsetof(s, m) + FIELD_CHECK_(s, m, ctype),     \
-        .seen = SIZE_MAX, __VA_ARGS__                                                     \
+#define FIELD_ROW_(s, m, t, ctype, ...)                                                \
+    {                                                                                  \
+        .name = #m, .type = (t), .offset = offsetof(s, m) + FIELD_CHECK_(s, m, ctype), \
+        .seen = SIZE_MAX, __VA_ARGS__                                                  \
     }
 /* A row may override .name where the wire's word differs from the member's. */
 #define FIELD_STR(s, m, ...) FIELD_ROW_(s, m, FIELD_TYPE_STR, char *, __VA_ARGS__)
@@ -79,13 +79,16 @@ struct shape {
 #define FIELD_MAP(s, m, ...) FIELD_ROW_(s, m, FIELD_TYPE_MAP, struct strmap, __VA_ARGS__)
 #define FIELD_U16V(s, m, ...) FIELD_ROW_(s, m, FIELD_TYPE_U16V, struct u16v, __VA_ARGS__)
 #define FIELD_ANY(s, m, ...) FIELD_ROW_(s, m, FIELD_TYPE_ANY, char *, __VA_ARGS__)
-#define FIELD_OBJ(s, m, shp, ...)                                                         \
-    {                                                                                     \
-        .name = #m, .type = FIELD_TYPE_OBJ, .offset = offsetof(s, m), .shape = (shp),      \
-        .seen = SIZE_MAX, __VA_ARGS__                                                     \
+#define FIELD_OBJ(s, m, shp, ...)                                                     \
+    {                                                                                 \
+        .name = #m, .type = FIELD_TYPE_OBJ, .offset = offsetof(s, m), .shape = (shp), \
+        .seen = SIZE_MAX, __VA_ARGS__                                                 \
     }
-#define SHAPE(shape_name, rows, ...) \
-    { .name = (shape_name), .fields = (rows), .count = sizeof(rows) / sizeof((rows)[0]), __VA_ARGS__ }
+#define SHAPE(shape_name, rows, ...)                                                       \
+    {                                                                                      \
+        .name = (shape_name), .fields = (rows), .count = sizeof(rows) / sizeof((rows)[0]), \
+        __VA_ARGS__                                                                        \
+    }
 
 /* Frees every heap member that the rows name; the struct is zero in them afterwards. */
 void shape_release(const struct shape *shape, void *obj);

@@ -29,10 +29,11 @@ bool log_on(enum log_level level);
 /* kv ends with a row whose key is NULL. */
 void log_line(enum log_level level, const char *event, const struct log_kv *kv);
 
-#define LOG_AT(level, event, ...)                                                            \
-    do {                                                                                     \
-        if (log_on(level))                                                                   \
-            log_line((level), (event), (const struct log_kv[]){ __VA_ARGS__ __VA_OPT__(, ){ 0 } }); \
+#define LOG_AT(level, event, ...)                                                 \
+    do {                                                                          \
+        if (log_on(level))                                                        \
+            log_line((level), (event),                                            \
+                     (const struct log_kv[]){ __VA_ARGS__ __VA_OPT__(, ){ 0 } }); \
     } while (0)
 #define log_debug(event, ...) LOG_AT(LOG_DEBUG, event __VA_OPT__(, ) __VA_ARGS__)
 #define log_info(event, ...) LOG_AT(LOG_INFO, event __VA_OPT__(, ) __VA_ARGS__)

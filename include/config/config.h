@@ -1,5 +1,5 @@
-/* Settings: one row a knob in config.def; struct, parser, bounds, help and --print-env are read off it.
- * Read once at start from the environment or an env file; plain data afterwards. */
+/* Settings: one row a knob in config.def; struct, parser, bounds, help and --print-env are read off
+ * it. Read once at start from the environment or an env file; plain data afterwards. */
 #ifndef CONFIG_CONFIG_H
 #define CONFIG_CONFIG_H
 
@@ -17,8 +17,8 @@ struct config_bind {
 };
 
 struct config_token {
-    char *name;              /* the tenant */
-    uint8_t digest[32];      /* SHA-256 of the secret; the secret itself is erased */
+    char *name;         /* the tenant */
+    uint8_t digest[32]; /* SHA-256 of the secret; the secret itself is erased */
 };
 
 struct config {

@@ -1,10 +1,10 @@
 /* Use cases: the life of sandboxes, exec, files, tokens. Every change of a sandbox's state goes
  * through here.
  *
- * The state in the database is the claim to act: an -ING state belongs to exactly one caller. No lock is
- * held while Docker works; after a crash the reconciler ends what was begun. Rows are kept in memory as
- * immutable snapshots, replaced after each commit; reads never touch the disk. Knows no HTTP.
- * Threads: any, unless said otherwise. */
+ * The state in the database is the claim to act: an -ING state belongs to exactly one caller. No
+ * lock is held while Docker works; after a crash the reconciler ends what was begun. Rows are kept
+ * in memory as immutable snapshots, replaced after each commit; reads never touch the disk. Knows
+ * no HTTP. Threads: any, unless said otherwise. */
 #ifndef CORE_CORE_H
 #define CORE_CORE_H
 
@@ -42,7 +42,8 @@ struct caller {
     const char *tenant;
     const char *actor; /* for the audit: token name or "local" */
 };
-/* Finds the tenant of a bearer token in constant time. ERR_UNAUTHORIZED. *ret points into config. */
+/* Finds the tenant of a bearer token in constant time. ERR_UNAUTHORIZED. *ret points into config.
+ */
 int core_authenticate(struct core *c, const char *token, const char **ret_tenant, struct err *err);
 
 /* --- reading: from memory --- */
@@ -56,12 +57,12 @@ struct core_filter {
     int state;                 /* -1: any */
     const char *external_user; /* NULL: any */
     const char *external_project;
-    const char *meta_name;     /* with meta_value: metadata[name] == value */
+    const char *meta_name; /* with meta_value: metadata[name] == value */
     const char *meta_value;
     /* Keyset: only rows older than (created_at_ms, id); created_at_ms 0: from the newest. */
     int64_t before_ms;
     struct sandbox_id before_id;
-    uint32_t limit;            /* 0: no limit */
+    uint32_t limit; /* 0: no limit */
 };
 /* Newest first. Caller unrefs each and frees the array. *ret_more: further rows match. */
 int core_list(struct core *c, const struct caller *who, const struct core_filter *f,
@@ -73,22 +74,23 @@ void core_count(struct core *c, uint32_t ret[SANDBOX_STATE_COUNT]);
 struct core_create {
     bool has_id;
     struct sandbox_id id;
-    const char *image; /* NULL: default; else must be on the list */
+    const char *image;            /* NULL: default; else must be on the list */
     struct sandbox_limits limits; /* 0 members: defaults */
     const char *memory_high;
     int visibility, idle_policy;
     struct u16v ports;
     const struct strmap *env, *metadata;
     const char *external_user, *external_project, *external_workspace;
-    bool by_project; /* the tenant's sandbox of external_project is answered (*ret_status 200) if there is one */
+    bool by_project; /* the tenant's sandbox of external_project is answered (*ret_status 200) if
+                        there is one */
     const char *idem_key;
     uint8_t idem_hash[32];
 };
-/* Creates and brings up; returns when the agent was heard or the failure is recorded. *ret_status is 201, or
- * 200 with by_project.
- * With an idempotency key used before: *ret_replay is set to the stored reply (caller frees), *ret_status to its status and
- * *ret to NULL. ERR_INVALID, ERR_CONFLICT, ERR_QUOTA, ERR_IDEMPOTENCY, ERR_IN_PROGRESS, ERR_ENGINE,
- * ERR_NO_SPACE, ERR_TIMEOUT. */
+/* Creates and brings up; returns when the agent was heard or the failure is recorded. *ret_status
+ * is 201, or 200 with by_project. With an idempotency key used before: *ret_replay is set to the
+ * stored reply (caller frees), *ret_status to its status and *ret to NULL. ERR_INVALID,
+ * ERR_CONFLICT, ERR_QUOTA, ERR_IDEMPOTENCY, ERR_IN_PROGRESS, ERR_ENGINE, ERR_NO_SPACE, ERR_TIMEOUT.
+ */
 int core_create(struct core *c, const struct caller *who, const struct core_create *req,
                 const struct sandbox **ret, char **ret_replay, int *ret_status, struct err *err);
 /* Stores the reply of a create that had a key. */
@@ -103,7 +105,8 @@ int core_stop(struct core *c, const struct caller *who, const struct sandbox_id 
 /* The row goes, the workspace stays; creating the id again finds it. */
 int core_delete(struct core *c, const struct caller *who, const struct sandbox_id *id,
                 struct err *err);
-/* Row and workspace go; also for a workspace whose row went before. ERR_NOT_FOUND when there is neither. */
+/* Row and workspace go; also for a workspace whose row went before. ERR_NOT_FOUND when there is
+ * neither. */
 int core_purge(struct core *c, const struct caller *who, const struct sandbox_id *id,
                uint64_t *ret_freed, struct err *err);
 /* until_ms 0: now + 1 h (or the maximum). Clamped to the maximum; in the past: ERR_INVALID. */
@@ -113,16 +116,17 @@ int core_keepalive(struct core *c, const struct caller *who, const struct sandbo
 /* --- exec --- */
 struct core_exec {
     const struct strv *argv;
-    const char *cwd;   /* NULL: /home/sandbox/workspace */
+    const char *cwd; /* NULL: /home/sandbox/workspace */
     const struct strmap *env;
     const char *stdin_text; /* NULL: /dev/null */
     size_t stdin_len;
     uint32_t timeout_ms; /* 0: none */
-    bool detach;       /* goes on without its client */
+    bool detach;         /* goes on without its client */
 };
 enum exec_stream { EXEC_STDOUT, EXEC_STDERR };
-/* Where output goes. write() blocks as its client is slow; -1 = the client is gone: the command is ended.
- * gone() is asked when gone_fd shows an event and at least once a second; gone_fd -1: none. */
+/* Where output goes. write() blocks as its client is slow; -1 = the client is gone: the command is
+ * ended. gone() is asked when gone_fd shows an event and at least once a second; gone_fd -1: none.
+ */
 struct exec_sink {
     int (*started)(void *ctx, uint32_t pid);
     int (*write)(void *ctx, enum exec_stream stream, const void *data, size_t len);
@@ -134,21 +138,22 @@ struct exec_result {
     int code;        /* 0-255 */
     uint32_t signal; /* 0: none */
     bool timed_out;
-    bool leftovers;  /* descendants could not be ended */
+    bool leftovers;    /* descendants could not be ended */
     uint64_t bytes[2]; /* stdout, stderr: all that came, kept or not */
     uint32_t pid;
 };
-/* Wakes a stopped sandbox, runs the command, returns when it and all its descendants have ended (detach: once it has
- * started). ERR_INVALID (cwd, argv, cannot be executed: message says which), ERR_NOT_FOUND,
- * ERR_CAPACITY (too many at once), ERR_UNAVAILABLE, ERR_CANCELLED (client gone), ERR_ENGINE. */
+/* Wakes a stopped sandbox, runs the command, returns when it and all its descendants have ended
+ * (detach: once it has started). ERR_INVALID (cwd, argv, cannot be executed: message says which),
+ * ERR_NOT_FOUND, ERR_CAPACITY (too many at once), ERR_UNAVAILABLE, ERR_CANCELLED (client gone),
+ * ERR_ENGINE. */
 int core_exec(struct core *c, const struct caller *who, const struct sandbox_id *id,
               const struct core_exec *req, const struct exec_sink *sink, struct exec_result *ret,
               struct err *err);
 uint32_t core_execs_running(struct core *c);
 
 /* --- files --- */
-/* The workspace root of a sandbox the caller owns; works in every state but DELETING. Caller closes.
- * write: marks the usage stale. */
+/* The workspace root of a sandbox the caller owns; works in every state but DELETING. Caller
+ * closes. write: marks the usage stale. */
 int core_files_open(struct core *c, const struct caller *who, const struct sandbox_id *id,
                     bool write, int *ret_root, struct err *err);
 void core_disk(struct core *c, const struct sandbox *s, struct volume_usage *ret);
@@ -156,8 +161,8 @@ void core_disk(struct core *c, const struct sandbox *s, struct volume_usage *ret
 int core_live_state(struct core *c, const struct sandbox *s, char **ret, struct err *err);
 
 /* --- making rows true (called by work/) --- */
-/* Whole comparison: at boot (boot: also ends what a crash left in -ING states and removes orphans) and as
- * the sweep. */
+/* Whole comparison: at boot (boot: also ends what a crash left in -ING states and removes orphans)
+ * and as the sweep. */
 int core_reconcile(struct core *c, bool boot, struct err *err);
 /* One sandbox, after an event. Cheap when nothing changed. */
 int core_reconcile_one(struct core *c, const struct sandbox_id *id, struct err *err);

@@ -1,10 +1,10 @@
 /* Our end of the agents' sockets.
  *
- * Each running sandbox has <data>/run/<id>/agent.sock; who connects there is that sandbox, and nobody
- * else can. The first connection of a start epoch is the agent (nothing else runs yet): it gets the
- * epoch's secret, and every later connection must show it. One control connection carries requests;
- * each process has a stream connection of its own. One epoll thread reads hellos and control frames;
- * streams are handed to the thread that asked. Threads: any. */
+ * Each running sandbox has <data>/run/<id>/agent.sock; who connects there is that sandbox, and
+ * nobody else can. The first connection of a start epoch is the agent (nothing else runs yet): it
+ * gets the epoch's secret, and every later connection must show it. One control connection carries
+ * requests; each process has a stream connection of its own. One epoll thread reads hellos and
+ * control frames; streams are handed to the thread that asked. Threads: any. */
 #ifndef LINK_LINK_H
 #define LINK_LINK_H
 
@@ -26,9 +26,10 @@ const char *link_agent_path(const struct link *l);
 /* <data>/run/<id>; made by link_expect. out: at least 4096 bytes. */
 void link_run_dir(const struct link *l, const struct sandbox_id *id, char *out, size_t size);
 
-/* Opens the sandbox's socket and accepts its agent. fresh: no process of this epoch ran yet, so a hello without
- * the secret is answered with it, once; otherwise only who shows the secret is let in. Replaces an
- * earlier expectation (and closes its connections). Idempotent for the same secret. */
+/* Opens the sandbox's socket and accepts its agent. fresh: no process of this epoch ran yet, so a
+ * hello without the secret is answered with it, once; otherwise only who shows the secret is let
+ * in. Replaces an earlier expectation (and closes its connections). Idempotent for the same secret.
+ */
 int link_expect(struct link *l, const struct sandbox_id *id, const uint8_t secret[FRAME_SECRET],
                 bool fresh, struct err *err);
 /* Closes everything of it and removes the run directory. */

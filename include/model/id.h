@@ -1,5 +1,5 @@
-/* Ids: ULIDs of 26 Crockford letters, upper-case, 80 random bits from the kernel. Parsed once into a type;
- * below the HTTP edge nobody checks an id again. Threads: any. */
+/* Ids: ULIDs of 26 Crockford letters, upper-case, 80 random bits from the kernel. Parsed once into
+ * a type; below the HTTP edge nobody checks an id again. Threads: any. */
 #ifndef MODEL_ID_H
 #define MODEL_ID_H
 

@@ -19,14 +19,15 @@ struct runtime_mount {
     bool read_only;
 };
 
-/* Everything a container may be told; the rest of the create spec is literal (docker/spec.c, T-13). */
+/* Everything a container may be told; the rest of the create spec is literal (docker/spec.c, T-13).
+ */
 struct runtime_spec {
     const struct sandbox_id *id;
-    const char *image;        /* reference or digest */
-    const char *entrypoint;   /* path of the agent inside */
+    const char *image;      /* reference or digest */
+    const char *entrypoint; /* path of the agent inside */
     uint32_t epoch;
     struct sandbox_limits limits;
-    uint32_t nofile;          /* wished; granted value comes back in container */
+    uint32_t nofile; /* wished; granted value comes back in container */
     struct runtime_mount mounts[4];
     size_t n_mounts;
 };
@@ -36,13 +37,13 @@ enum runtime_status { RUNTIME_CREATED, RUNTIME_RUNNING, RUNTIME_PAUSED, RUNTIME_
 /* A container of ours as the engine sees it. */
 struct runtime_container {
     char container_id[65];
-    struct sandbox_id id;   /* from its label */
-    char name[128];         /* without the leading slash */
+    struct sandbox_id id; /* from its label */
+    char name[128];       /* without the leading slash */
     enum runtime_status status;
     int exit_code;
     bool oom_killed;
-    char ip[46];            /* empty: none */
-    int64_t pid;            /* on the host; 0: not running */
+    char ip[46]; /* empty: none */
+    int64_t pid; /* on the host; 0: not running */
 };
 
 struct runtime_image {
@@ -60,19 +61,19 @@ struct runtime {
     /* Is the engine there? version: "20.10.24", API version in api; cause in err when away. */
     int (*ping)(void *self, char version[32], struct err *err);
     int (*image)(void *self, const char *ref, struct runtime_image *ret, struct err *err);
-    /* Bytes of a tar of `path` inside the image, without running anything. ERR_NOT_FOUND: no such path.
-     * sink returns 0 to go on, -1 (with err filled) to stop. */
+    /* Bytes of a tar of `path` inside the image, without running anything. ERR_NOT_FOUND: no such
+     * path. sink returns 0 to go on, -1 (with err filled) to stop. */
     int (*image_archive)(void *self, const char *image, const char *path,
                          int (*sink)(void *ctx, const void *data, size_t len, struct err *err),
                          void *ctx, struct err *err);
-    /* Name s-<id>, adopted when one of ours with the same id and epoch is there already; one of ours with
-     * another epoch is removed first. granted_nofile may be lower than asked. */
+    /* Name s-<id>, adopted when one of ours with the same id and epoch is there already; one of
+     * ours with another epoch is removed first. granted_nofile may be lower than asked. */
     int (*create)(void *self, const struct runtime_spec *spec, char ret_container_id[65],
                   uint32_t *granted_nofile, struct err *err);
-    int (*start)(void *self, const char *container_id, struct err *err);      /* started already: 0 */
+    int (*start)(void *self, const char *container_id, struct err *err); /* started already: 0 */
     /* TERM, then KILL after grace_ms. Already ended or gone: 0. */
     int (*stop)(void *self, const char *container_id, uint32_t grace_ms, struct err *err);
-    int (*remove)(void *self, const char *container_id, struct err *err);     /* gone already: 0 */
+    int (*remove)(void *self, const char *container_id, struct err *err); /* gone already: 0 */
     int (*rename)(void *self, const char *container_id, const char *name, struct err *err);
     /* By container id or name. */
     int (*inspect)(void *self, const char *ref, struct runtime_container *ret, struct err *err);

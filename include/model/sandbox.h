@@ -12,12 +12,13 @@
 
 /* state, word on /v1, word on the legacy routes, and what is true in it.
  * A state in -ING is somebody's claim to act; after a crash the reconciler leads out of it. */
-#define SANDBOX_STATES(S)                                                                     \
-    S(CREATING, "creating", "creating", "row and workspace record; being brought up the first time") \
-    S(RUNNING, "running", "running", "container runs, its agent was heard")                   \
-    S(STOPPING, "stopping", "running", "container is being ended")                            \
-    S(STOPPED, "stopped", "stopped", "no process; workspace whole; container may be missing") \
-    S(STARTING, "starting", "creating", "being brought up again")                             \
+#define SANDBOX_STATES(S)                                                                      \
+    S(CREATING, "creating", "creating",                                                        \
+      "row and workspace record; being brought up the first time")                             \
+    S(RUNNING, "running", "running", "container runs, its agent was heard")                    \
+    S(STOPPING, "stopping", "running", "container is being ended")                             \
+    S(STOPPED, "stopped", "stopped", "no process; workspace whole; container may be missing")  \
+    S(STARTING, "starting", "creating", "being brought up again")                              \
     S(DELETING, "deleting", "stopped", "container, then row (and workspace on purge) go away") \
     S(ERROR, "error", "error", "bringing up failed, cause kept; start tries again")
 
@@ -45,29 +46,29 @@ enum sandbox_event {
 };
 
 /* from, event, to. Absent = refused. Leaving DELETING is the removal of the row. */
-#define SANDBOX_EDGES(E)           \
-    E(CREATING, STARTED, RUNNING)  \
-    E(CREATING, FAILED, ERROR)     \
-    E(RUNNING, STOP, STOPPING)     \
-    E(RUNNING, EXITED, STOPPED)    \
-    E(RUNNING, DELETE, DELETING)   \
-    E(STOPPING, EXITED, STOPPED)   \
-    E(STOPPING, FAILED, RUNNING)   \
-    E(STOPPED, START, STARTING)    \
-    E(STOPPED, DELETE, DELETING)   \
-    E(STARTING, STARTED, RUNNING)  \
-    E(STARTING, FAILED, STOPPED)   \
-    E(ERROR, START, STARTING)      \
+#define SANDBOX_EDGES(E)          \
+    E(CREATING, STARTED, RUNNING) \
+    E(CREATING, FAILED, ERROR)    \
+    E(RUNNING, STOP, STOPPING)    \
+    E(RUNNING, EXITED, STOPPED)   \
+    E(RUNNING, DELETE, DELETING)  \
+    E(STOPPING, EXITED, STOPPED)  \
+    E(STOPPING, FAILED, RUNNING)  \
+    E(STOPPED, START, STARTING)   \
+    E(STOPPED, DELETE, DELETING)  \
+    E(STARTING, STARTED, RUNNING) \
+    E(STARTING, FAILED, STOPPED)  \
+    E(ERROR, START, STARTING)     \
     E(ERROR, DELETE, DELETING)
 
 /* false: refused. */
 bool sandbox_edge(enum sandbox_state from, enum sandbox_event event, enum sandbox_state *ret_to);
-const char *sandbox_state_name(enum sandbox_state s);        /* /v1 */
-const char *sandbox_state_legacy(enum sandbox_state s);      /* the four words of the legacy routes */
+const char *sandbox_state_name(enum sandbox_state s);   /* /v1 */
+const char *sandbox_state_legacy(enum sandbox_state s); /* the four words of the legacy routes */
 const char *sandbox_state_truth(enum sandbox_state s);
 const char *sandbox_event_name(enum sandbox_event e);
 bool sandbox_state_parse(const char *text, enum sandbox_state *ret); /* /v1 words */
-bool sandbox_state_settled(enum sandbox_state s); /* not in -ING */
+bool sandbox_state_settled(enum sandbox_state s);                    /* not in -ING */
 
 enum sandbox_visibility { VISIBILITY_PUBLIC, VISIBILITY_PRIVATE };
 enum sandbox_idle_policy { IDLE_SLEEP, IDLE_PAUSE, IDLE_ALWAYS_ON };
@@ -87,21 +88,21 @@ struct sandbox {
     char *tenant;
     char *node;
     enum sandbox_state state;
-    bool purge;           /* DELETING: the workspace goes too */
-    char *image;          /* as asked for or configured */
-    char *image_digest;   /* "sha256:…" of the image it runs, pinned at first start; optional */
-    char *container_id;   /* 64 hex; optional */
-    uint32_t epoch;       /* counts starts; names the agent's run */
-    uint8_t secret[32];   /* shown by the agent of this epoch */
+    bool purge;         /* DELETING: the workspace goes too */
+    char *image;        /* as asked for or configured */
+    char *image_digest; /* "sha256:…" of the image it runs, pinned at first start; optional */
+    char *container_id; /* 64 hex; optional */
+    uint32_t epoch;     /* counts starts; names the agent's run */
+    uint8_t secret[32]; /* shown by the agent of this epoch */
     struct sandbox_limits limits;
-    uint32_t nofile;      /* file descriptors granted after clamping; 0: not started yet */
-    char *memory_high;    /* as given on the legacy route ("4G") */
-    int visibility;       /* enum sandbox_visibility */
-    int idle_policy;      /* enum sandbox_idle_policy */
-    struct u16v ports;    /* ascending, no repeats */
-    struct strmap env;    /* write-only: names are shown, values never */
+    uint32_t nofile;   /* file descriptors granted after clamping; 0: not started yet */
+    char *memory_high; /* as given on the legacy route ("4G") */
+    int visibility;    /* enum sandbox_visibility */
+    int idle_policy;   /* enum sandbox_idle_policy */
+    struct u16v ports; /* ascending, no repeats */
+    struct strmap env; /* write-only: names are shown, values never */
     struct strmap metadata;
-    char *external_user;  /* optional, as are the next three */
+    char *external_user; /* optional, as are the next three */
     char *external_project;
     char *external_workspace;
     char *error_message;

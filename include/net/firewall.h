@@ -1,8 +1,9 @@
 /* The sandboxes' firewall: a table of our own, `inet sandboxed_<instance>`, by libnftables.
  *
- * What comes in from the sandboxes' bridge may reach the host only for DNS and for answers to connections
- * the host opened; it may not be forwarded back into the bridge (sandbox to sandbox) nor to link-local
- * addresses (cloud metadata). Rules name the interface, so they hold before it exists. Threads: one at a time. */
+ * What comes in from the sandboxes' bridge may reach the host only for DNS and for answers to
+ * connections the host opened; it may not be forwarded back into the bridge (sandbox to sandbox)
+ * nor to link-local addresses (cloud metadata). Rules name the interface, so they hold before it
+ * exists. Threads: one at a time. */
 #ifndef NET_FIREWALL_H
 #define NET_FIREWALL_H
 

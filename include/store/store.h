@@ -33,17 +33,19 @@ const char *store_sqlite_version(bool *ret_affected);
 /* --- sandboxes: each call is one durable transaction --- */
 
 struct store_create {
-    const struct sandbox *row;  /* state CREATING */
-    uint32_t tenant_max;        /* ERR_QUOTA when the tenant has this many already */
-    const char *idem_key;       /* NULL: none */
-    const uint8_t *idem_hash;   /* 32 bytes of the request */
-    const char *actor;          /* for the audit row */
-    /* One sandbox a project: when the tenant has one of row->external_project that is neither ERROR nor
-     * DELETING, nothing is inserted, *ret_existing is its id and the call returns 0. NULL: not asked. */
+    const struct sandbox *row; /* state CREATING */
+    uint32_t tenant_max;       /* ERR_QUOTA when the tenant has this many already */
+    const char *idem_key;      /* NULL: none */
+    const uint8_t *idem_hash;  /* 32 bytes of the request */
+    const char *actor;         /* for the audit row */
+    /* One sandbox a project: when the tenant has one of row->external_project that is neither ERROR
+     * nor DELETING, nothing is inserted, *ret_existing is its id and the call returns 0. NULL: not
+     * asked. */
     struct sandbox_id *ret_existing;
 };
-/* Inserts row, workspace record (kept from an earlier life of the id, or new) and idempotency record.
- * ERR_CONFLICT: the id is in use, or its workspace belongs to another tenant or external user. */
+/* Inserts row, workspace record (kept from an earlier life of the id, or new) and idempotency
+ * record. ERR_CONFLICT: the id is in use, or its workspace belongs to another tenant or external
+ * user. */
 int store_create(struct store *s, const struct store_create *c, struct err *err);
 
 /* What a change of state writes besides the state; NULL or 0 members leave the column alone. */
@@ -54,8 +56,8 @@ struct store_move {
     bool new_epoch;            /* epoch + 1 and a new secret */
     uint8_t secret[32];
     uint32_t nofile;
-    bool purge;                /* with DELETING */
-    const char *actor;         /* audit row when not NULL */
+    bool purge;        /* with DELETING */
+    const char *actor; /* audit row when not NULL */
     const char *action;
 };
 /* Compare and set. ERR_CONFLICT: the row was not in `from` (or is gone). */
@@ -102,8 +104,8 @@ int store_workspaces_purging(struct store *s, struct store_workspace **ret, size
 struct store_idem {
     uint8_t hash[32];
     struct sandbox_id sandbox;
-    int status;  /* 0: still under way */
-    char *body;  /* stored reply; NULL while under way */
+    int status; /* 0: still under way */
+    char *body; /* stored reply; NULL while under way */
 };
 int store_idem_get(struct store *s, const char *tenant, const char *key, struct store_idem *ret,
                    struct err *err); /* ERR_NOT_FOUND */

@@ -18,9 +18,10 @@ enum frame_type {
     /* first on every connection, agent to daemon */
     FRAME_HELLO = 1, /* struct frame_hello */
     /* control connection */
-    FRAME_WELCOME = 2, /* daemon: 32 bytes of secret (all zero when the agent showed the right one) */
-    FRAME_SPAWN = 3,   /* daemon: spawn spec; the agent answers by opening stream `number` */
-    FRAME_PING = 4,    /* daemon, u64 cookie; the agent echoes it */
+    FRAME_WELCOME =
+        2,           /* daemon: 32 bytes of secret (all zero when the agent showed the right one) */
+    FRAME_SPAWN = 3, /* daemon: spawn spec; the agent answers by opening stream `number` */
+    FRAME_PING = 4,  /* daemon, u64 cookie; the agent echoes it */
     FRAME_PONG = 5,
     /* stream connection of one process */
     FRAME_STARTED = 16, /* agent: u32 pid inside the sandbox */
@@ -50,22 +51,22 @@ struct frame_hello {
 #define FRAME_HELLO_LEN 42 /* kind, has_secret, secret, number */
 
 struct frame_exit {
-    int32_t code;      /* 0-255; 128 + signal when ended by one */
-    uint32_t signal;   /* 0: left by itself */
-    bool timed_out;    /* the spec's timeout ended it */
-    bool leftovers;    /* descendants resisted and may live on */
+    int32_t code;    /* 0-255; 128 + signal when ended by one */
+    uint32_t signal; /* 0: left by itself */
+    bool timed_out;  /* the spec's timeout ended it */
+    bool leftovers;  /* descendants resisted and may live on */
 };
 #define FRAME_EXIT_LEN 10
 
 /* What to run. argv and env are NUL-terminated strings one after the other. */
 struct frame_spawn {
-    uint64_t number;      /* stream to open */
-    uint32_t timeout_ms;  /* 0: none */
-    uint32_t flags;       /* SPAWN_… */
-    const char *cwd;      /* absolute */
-    const char *argv;     /* argc strings */
+    uint64_t number;     /* stream to open */
+    uint32_t timeout_ms; /* 0: none */
+    uint32_t flags;      /* SPAWN_… */
+    const char *cwd;     /* absolute */
+    const char *argv;    /* argc strings */
     uint32_t argc;
-    const char *env;      /* envc strings NAME=value; added over the agent's own environment */
+    const char *env; /* envc strings NAME=value; added over the agent's own environment */
     uint32_t envc;
 };
 enum spawn_flags {
@@ -75,8 +76,8 @@ enum spawn_flags {
 
 /* Writes a header into out[FRAME_HEADER]. */
 void frame_header(uint8_t *out, enum frame_type type, uint32_t len);
-/* Looks at the first `len` bytes: returns 1 and fills *ret (payload points into data) and *ret_size when a
- * whole frame is there, 0 when more bytes are needed, -1 when this cannot be a frame. */
+/* Looks at the first `len` bytes: returns 1 and fills *ret (payload points into data) and *ret_size
+ * when a whole frame is there, 0 when more bytes are needed, -1 when this cannot be a frame. */
 int frame_parse(const uint8_t *data, size_t len, struct frame *ret, size_t *ret_size);
 
 void frame_put_hello(uint8_t out[FRAME_HELLO_LEN], const struct frame_hello *h);
@@ -85,8 +86,8 @@ void frame_put_exit(uint8_t out[FRAME_EXIT_LEN], const struct frame_exit *e);
 int frame_get_exit(const struct frame *f, struct frame_exit *ret);
 /* Strings in *ret point into the payload and are known to end inside it. */
 int frame_get_spawn(const struct frame *f, struct frame_spawn *ret);
-/* Bytes needed for the payload; written when out is not NULL. argv and env are given as in the struct:
- * strings one after the other with their counts. */
+/* Bytes needed for the payload; written when out is not NULL. argv and env are given as in the
+ * struct: strings one after the other with their counts. */
 size_t frame_put_spawn(uint8_t *out, const struct frame_spawn *s, size_t argv_len, size_t env_len);
 
 uint32_t frame_u32(const uint8_t *p);

@@ -1,9 +1,10 @@
 /* JSON in and out.
  *
- * In: a body is decoded by a shape (base/field.h) in one pass: depth at most JSON_DEPTH_MAX, duplicate
- * keys, NUL and non-UTF-8 refused, integers range-checked, unknown keys refused unless the shape is
- * open. Errors name the path: "limits.memory_mib: 12 is below 64". jansson stays behind this door.
- * Out: a writer that appends to a struct buf; commas and escapes are its business. Threads: any. */
+ * In: a body is decoded by a shape (base/field.h) in one pass: depth at most JSON_DEPTH_MAX,
+ * duplicate keys, NUL and non-UTF-8 refused, integers range-checked, unknown keys refused unless
+ * the shape is open. Errors name the path: "limits.memory_mib: 12 is below 64". jansson stays
+ * behind this door. Out: a writer that appends to a struct buf; commas and escapes are its
+ * business. Threads: any. */
 #ifndef WIRE_JSON_H
 #define WIRE_JSON_H
 
@@ -28,9 +29,9 @@ void json_free(struct json *j);
 const struct json *json_at(const struct json *j, const char *path);
 /* As json_at, for one key that may itself hold dots ("traefik.enable"). */
 const struct json *json_key(const struct json *j, const char *key);
-size_t json_count(const struct json *j);                    /* array: items; else 0 */
+size_t json_count(const struct json *j);                      /* array: items; else 0 */
 const struct json *json_item(const struct json *j, size_t i); /* array */
-const char *json_text(const struct json *j);                /* string or NULL; borrowed */
+const char *json_text(const struct json *j);                  /* string or NULL; borrowed */
 bool json_int(const struct json *j, int64_t *ret);
 bool json_true(const struct json *j);
 /* Calls fn for each pair of an object. */
@@ -55,10 +56,10 @@ struct json_out {
         .b = (buffer)    \
     }
 /* key: NULL inside an array or at top level. */
-void json_open(struct json_out *o, const char *key);   /* { */
-void json_close(struct json_out *o);                   /* } */
-void json_list(struct json_out *o, const char *key);   /* [ */
-void json_unlist(struct json_out *o);                  /* ] */
+void json_open(struct json_out *o, const char *key);                  /* { */
+void json_close(struct json_out *o);                                  /* } */
+void json_list(struct json_out *o, const char *key);                  /* [ */
+void json_unlist(struct json_out *o);                                 /* ] */
 void json_put(struct json_out *o, const char *key, const char *text); /* NULL text writes null */
 void json_put_n(struct json_out *o, const char *key, const char *text, size_t len);
 void json_put_int(struct json_out *o, const char *key, int64_t value);

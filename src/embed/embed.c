@@ -2,8 +2,8 @@
  *
  *   embed blob SYMBOL FILE OUT.c        bytes as `const unsigned char SYMBOL[]` and `SYMBOL_len`
  *   embed sql OUT QUERIES.sql MIGRATION.sql...
- *       OUT.h: enum of the queries' names (each begins with a line "-- :name"), counts, declarations;
- *       OUT.c: their texts, and the migrations with number and name from "NNNN_name.sql".
+ *       OUT.h: enum of the queries' names (each begins with a line "-- :name"), counts,
+ * declarations; OUT.c: their texts, and the migrations with number and name from "NNNN_name.sql".
  * Fails with a message and status 1; never leaves a half-written output in place. */
 #include <ctype.h>
 #include <errno.h>
@@ -61,7 +61,8 @@ static void blob(const char *symbol, const char *in, const char *out)
     size_t len;
     unsigned char *data = (unsigned char *)read_file(in, &len);
     FILE *f = out_open(out);
-    fprintf(f, "#include <stddef.h>\nextern const unsigned char %s[];\nextern const size_t %s_len;\n",
+    fprintf(f,
+            "#include <stddef.h>\nextern const unsigned char %s[];\nextern const size_t %s_len;\n",
             symbol, symbol);
     fprintf(f, "const size_t %s_len = %zu;\nconst unsigned char %s[] = {", symbol, len, symbol);
     for (size_t i = 0; i < len; i++)
@@ -97,8 +98,10 @@ static void sql(const char *stem, char **files, int count)
     char cpath[4096];
     snprintf(cpath, sizeof cpath, "%s.c", stem);
     FILE *c = out_open(cpath);
-    fprintf(h, "/* Generated from %s. */\n#ifndef STORE_SQL_H\n#define STORE_SQL_H\n"
-               "#include <stddef.h>\nenum query {\n", files[0]);
+    fprintf(h,
+            "/* Generated from %s. */\n#ifndef STORE_SQL_H\n#define STORE_SQL_H\n"
+            "#include <stddef.h>\nenum query {\n",
+            files[0]);
     fprintf(c, "#include \"store_sql.h\"\nconst struct sql_query sql_queries[QUERY_COUNT] = {\n");
     int queries = 0;
     for (char *at = strstr(text, "-- :"); at; queries++) {
@@ -120,11 +123,12 @@ static void sql(const char *stem, char **files, int count)
         fprintf(c, " },\n");
         at = next ? next + 1 : NULL;
     }
-    fprintf(h, "    QUERY_COUNT\n};\nstruct sql_query { const char *name, *text; };\n"
-               "extern const struct sql_query sql_queries[QUERY_COUNT];\n"
-               "struct sql_migration { int number; const char *name, *text; };\n"
-               "#define MIGRATION_COUNT %d\n"
-               "extern const struct sql_migration sql_migrations[MIGRATION_COUNT];\n#endif\n",
+    fprintf(h,
+            "    QUERY_COUNT\n};\nstruct sql_query { const char *name, *text; };\n"
+            "extern const struct sql_query sql_queries[QUERY_COUNT];\n"
+            "struct sql_migration { int number; const char *name, *text; };\n"
+            "#define MIGRATION_COUNT %d\n"
+            "extern const struct sql_migration sql_migrations[MIGRATION_COUNT];\n#endif\n",
             count - 1);
     fprintf(c, "};\nconst struct sql_migration sql_migrations[MIGRATION_COUNT] = {\n");
     for (int i = 1; i < count; i++) {

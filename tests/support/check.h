@@ -1,6 +1,8 @@
-/* A small TAP harness for unit tests: CHECK names the row and goes on; the program's exit status tells.
+/* A small TAP harness for unit tests: CHECK names the row and goes on; the program's exit status
+ * tells.
  *
- *   int main(void) { CHECK(x == 3); CHECK_ROW("lower case", str_eq(a, b)); return check_done(); } */
+ *   int main(void) { CHECK(x == 3); CHECK_ROW("lower case", str_eq(a, b)); return check_done(); }
+ */
 #ifndef SUPPORT_CHECK_H
 #define SUPPORT_CHECK_H
 
@@ -25,11 +27,11 @@ static inline bool check_one(bool ok, const char *what, const char *row, const c
 
 #define CHECK(cond) check_one((cond), #cond, NULL, __FILE__, __LINE__)
 #define CHECK_ROW(row, cond) check_one((cond), #cond, (row), __FILE__, __LINE__)
-#define CHECK_STR(want, got)                                                                  \
-    do {                                                                                      \
-        const char *want_ = (want), *got_ = (got);                                            \
+#define CHECK_STR(want, got)                                                                       \
+    do {                                                                                           \
+        const char *want_ = (want), *got_ = (got);                                                 \
         if (!check_one(want_ && got_ && strcmp(want_, got_) == 0, #got, NULL, __FILE__, __LINE__)) \
-            printf("# want: %s\n# got:  %s\n", want_ ? want_ : "(null)", got_ ? got_ : "(null)"); \
+            printf("# want: %s\n# got:  %s\n", want_ ? want_ : "(null)", got_ ? got_ : "(null)");  \
     } while (0)
 
 static inline int check_done(void)
