@@ -33,7 +33,7 @@ size_t json_count(const struct json *j);                      /* array: items; e
 const struct json *json_item(const struct json *j, size_t i); /* array */
 const char *json_text(const struct json *j);                  /* string or NULL; borrowed */
 bool json_int(const struct json *j, int64_t *ret);
-bool json_true(const struct json *j);
+bool json_yes(const struct json *j);
 /* Calls fn for each pair of an object. */
 void json_each(const struct json *j,
                void (*fn)(void *ctx, const char *key, const struct json *value), void *ctx);
