@@ -36,6 +36,7 @@
 
 /* --- exec --- */
 #define EXEC_ARGS_MAX 1024
+#define EXEC_ENV_MAX 256                /* variables of one command: the sandbox's, the request's, ours */
 #define EXEC_SPEC_MAX (512 * KIB) /* argv, env and cwd of one command on the wire to the agent */
 #define EXEC_STDIN_MAX (1 * MIB)  /* in a JSON body */
 #define EXEC_OUTPUT_KEEP \
@@ -48,18 +49,56 @@
 #define FRAME_PAYLOAD_MAX (EXEC_SPEC_MAX + 4 * KIB)
 #define LINK_HELLO_MS 5000  /* a connection that does not introduce itself is closed */
 #define LINK_STREAM_MS 5000 /* agent's time to open a requested stream */
+#define LINK_BACKLOG 256                /* connections of one sandbox that wait in the kernel */
+#define LINK_OUT_MAX (4 * MIB)          /* requests an agent has not taken yet; beyond: unavailable */
 #define LINK_PENDING_MAX 64 /* connections of one sandbox that have not said who they are */
+
+/* --- the agent --- */
+#define AGENT_DIAL_MIN_MS 10            /* first pause between two dials, doubled up to ... */
+#define AGENT_DIAL_MAX_MS 500           /* ... so long: a restarted daemon has its agents back in a second */
+#define AGENT_MONITORS_MAX 256          /* commands at once, detached ones too */
+#define AGENT_ENV_MAX 512               /* variables of the image and of the command together */
+#define AGENT_PROCS_MAX 4096            /* processes looked at in one pass; the next pass sees the rest */
+#define AGENT_TERM_MS 200               /* from TERM to KILL for what outlives its command */
+#define AGENT_KILL_MS 5000              /* what resists KILL for so long is reported and left to PID 1 */
+#define AGENT_STOP_MS 4500              /* from the Engine's TERM to our exit; below the default grace of 5 s */
 
 /* --- files --- */
 #define PATH_BYTES_MAX 4096
 #define PATH_DEPTH_MAX 128
 #define FILE_LIST_MAX 100000    /* entries of one listing */
+#define FILE_LIST_BYTES_MAX (16 * MIB)  /* of the names in one listing; a hostile tree may have only long ones */
+#define FILE_REMOVE_MS 60000            /* a recursive removal that the sandbox keeps refilling ends here */
 #define FILE_JSON_MAX (1 * MIB) /* content given inside JSON */
 #define FILE_CHUNK (256 * KIB)  /* copy unit */
+
+/* --- workspaces --- */
+#define GOLDEN_BYTES_MAX (4096ull * MIB) /* an image's home directory, as archive and unpacked */
+#define GOLDEN_ENTRIES_MAX 500000u
+#define USAGE_SLOTS_MAX 65536           /* workspaces whose usage is remembered; far above one host's */
+#define USAGE_ROUND_ENTRIES 4096        /* looked at in one round: about 10 ms of one core */
+#define USAGE_STACK_MAX (4 * MIB)       /* names of directories still to visit */
+#define USAGE_GAP_MS 5000               /* between two measurements of one busy workspace */
 
 /* --- Engine --- */
 #define ENGINE_CONNECT_MS 1000
 #define ENGINE_HANDLES_MAX 32   /* kept-open connections */
 #define ENGINE_STARTS_AT_ONCE 4 /* two cores saturate at about four starts a second */
+#define ENGINE_PATIENCE_MS 1000 /* a silent call asks /_ping by then: 1 s + ping is below the 2 s promised */
+#define ENGINE_PING_MS 850      /* answered in well under 1 ms by a daemon that lives at all */
+#define ENGINE_URL_MAX (16 * KIB) /* a path inside an image, percent-encoded, at most triples */
+#define ENGINE_EVENT_MAX (64 * KIB) /* one event; a container's labels are the bulk of it */
+#define ENGINE_TEXT_MAX 1024    /* of an Engine's error message, kept in the log */
+#define ENGINE_BACKOFF_MIN_MS 50 /* event stream: first wait before dialling again, doubled up to */
+#define ENGINE_BACKOFF_MAX_MS 2000
+
+/* --- settings --- */
+#define CONFIG_FILE_MAX (64 * KIB) /* an env file, read in one piece on the stack */
+#define CONFIG_VALUE_MAX (32 * KIB)
+#define DATA_DIR_MAX 1024 /* bytes; leaves room for what lies below it in a path of 4096 */
+#define IMAGE_NAME_MAX 255
+#define TOKEN_NAME_MAX 64 /* it is the tenant's name, too */
+#define TOKEN_SECRET_MIN 8
+#define TOKEN_SECRET_MAX 256
 
 #endif

@@ -44,8 +44,10 @@ struct config {
     uint32_t n_origins;
 };
 
-/* env_file: NULL or a file of NAME=value lines; names set in the process environment win.
- * -1 with ERR_INVALID: the message names the knob and the rule. Caller config_release()s. */
+/* env_file: NULL or a file of NAME=value lines; names set in the process environment win, an empty
+ * value counts as not set. -1 with ERR_INVALID: the message names the knob and the rule. Tokens are
+ * erased from the process environment, so this works once a process. Before threads start. Caller
+ * config_release()s. */
 int config_load(const char *env_file, struct config *ret, struct err *err);
 void config_release(struct config *c);
 /* The table, as .env.example (markdown: as the README's table). */

@@ -63,7 +63,8 @@ int err_wrap(struct err *err, const char *fmt, ...)
     int n = vsnprintf(err->msg, sizeof err->msg, fmt, ap);
     va_end(ap);
     if (n >= 0 && (size_t)n < sizeof err->msg)
-        (void)snprintf(err->msg + n, sizeof err->msg - (size_t)n, ": %s", inner);
+        (void)snprintf(err->msg + n, sizeof err->msg - (size_t)n, ": %.*s",
+                       (int)(sizeof err->msg - (size_t)n), inner);
     return -1;
 }
 
