@@ -80,6 +80,15 @@
 #define USAGE_STACK_MAX (4 * MIB)       /* names of directories still to visit */
 #define USAGE_GAP_MS 5000               /* between two measurements of one busy workspace */
 
+/* --- store --- */
+#define STORE_BATCH_MAX 256             /* writes of one transaction */
+#define STORE_QUEUE_MAX 1024            /* writes waiting; each blocks a thread, so this is never reached */
+#define STORE_READERS 2                 /* READONLY connections */
+#define STORE_CHECKPOINT_PAGES 1000     /* WAL growth (4 KiB pages) between passive checkpoints */
+#define STORE_WAL_TRUNCATE_PAGES 4096   /* 16 MiB: with the largest batch the WAL stays below 64 MiB */
+#define STORE_REFILL_MS 10000           /* between attempts to set the reserve aside again */
+#define STORE_STUCK_MS 10000            /* a commit that takes longer is reported by /readyz */
+
 /* --- Engine --- */
 #define ENGINE_CONNECT_MS 1000
 #define ENGINE_HANDLES_MAX 32   /* kept-open connections */
