@@ -25,7 +25,7 @@ enum frame_type {
     FRAME_PONG = 5,
     /* stream connection of one process */
     FRAME_STARTED = 16, /* agent: u32 pid inside the sandbox */
-    FRAME_FAILED = 17,  /* agent: u32 errno, u8 step, text: the command did not start */
+    FRAME_FAILED = 17,  /* agent: u32 errno, u8 enum frame_step, text: the command did not start */
     FRAME_STDOUT = 18,  /* agent: bytes */
     FRAME_STDERR = 19,  /* agent: bytes */
     FRAME_EXIT = 20,    /* agent: struct frame_exit; last */
@@ -33,7 +33,12 @@ enum frame_type {
     FRAME_EOF = 33,     /* daemon: no more stdin */
     FRAME_SIGNAL = 34,  /* daemon: u32 signal number to the process group */
     FRAME_KILL = 35,    /* daemon: u32 grace in ms: TERM now, KILL then, all descendants */
+    /* SIGNAL and KILL wait behind stdin that the command has not taken yet; closing the stream does not. */
 };
+
+/* What FRAME_FAILED stumbled over. */
+enum frame_step { STEP_FORK = 1, STEP_CWD = 2, STEP_EXEC = 3 };
+#define FRAME_FAILED_MIN 5 /* errno and step; the text follows, without NUL */
 
 struct frame {
     enum frame_type type;
@@ -79,6 +84,8 @@ void frame_header(uint8_t *out, enum frame_type type, uint32_t len);
 /* Looks at the first `len` bytes: returns 1 and fills *ret (payload points into data) and *ret_size
  * when a whole frame is there, 0 when more bytes are needed, -1 when this cannot be a frame. */
 int frame_parse(const uint8_t *data, size_t len, struct frame *ret, size_t *ret_size);
+/* As frame_parse for the header alone: type and payload length, for who streams the payload. */
+int frame_peek(const uint8_t *data, size_t len, enum frame_type *ret_type, uint32_t *ret_len);
 
 void frame_put_hello(uint8_t out[FRAME_HELLO_LEN], const struct frame_hello *h);
 int frame_get_hello(const struct frame *f, struct frame_hello *ret); /* 0, or -1: malformed */

@@ -1,0 +1,50 @@
+/* What the files of the agent share. The agent is one small static program: PID 1 of a sandbox
+ * (main.c), and a forked copy of it for each command (monitor.c). Nothing here allocates. */
+#ifndef AGENT_H
+#define AGENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "wire/frames.h"
+
+struct agent {
+    const char *socket_path;
+    char **environ;              /* the image's; every command's environment starts with it */
+    int signal_fd;               /* all signals we care for; each process reads its own from it */
+    int null_fd;                 /* stdin of commands that are fed nothing */
+    bool has_secret;
+    uint8_t secret[FRAME_SECRET];
+};
+
+int64_t now_ms(void);
+/* Empties the signalfd; true when one of them was a wish of the Engine's to stop. */
+bool signals_take(const struct agent *a);
+
+/* Connects to the daemon and says who we are; -1 with errno. number: 0 for control. */
+int dial(const struct agent *a, enum frame_hello_kind kind, uint64_t number, int socket_flags);
+/* Writes FRAME_FAILED with its header into out; returns its length. */
+#define FAILED_MAX (FRAME_HEADER + FRAME_FAILED_MIN + 64)
+size_t put_failed(uint8_t out[FAILED_MAX], int error, enum frame_step step);
+
+/* Runs one command to its end, over a stream of its own. Called in a fresh fork; does not return. */
+_Noreturn void monitor_run(const struct agent *a, const struct frame_spawn *spec);
+
+/* The started command as its monitor sees it. */
+struct command {
+    pid_t pid;
+    int in_fd, out_fd, err_fd; /* our ends, non-blocking; in_fd -1 without SPAWN_STDIN */
+};
+/* 0, or -1 with *ret_step and errno. */
+int command_start(const struct agent *a, const struct frame_spawn *spec, struct command *ret,
+                  enum frame_step *ret_step);
+
+/* Signals every descendant of this process, leaving out children in spared[] and what is below them.
+ * Returns how many live ones it found. */
+unsigned tree_signal(int sig, const pid_t *spared, size_t spared_count);
+/* KILL for all of them, in a way that a fork bomb cannot outrun. Returns as tree_signal. */
+unsigned tree_kill(const pid_t *spared, size_t spared_count);
+
+#endif

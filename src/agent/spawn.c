@@ -1,0 +1,217 @@
+/* Starts a command: working directory, environment, pipes, exec.
+ *
+ * The child is made by vfork: it borrows our memory until it has become the command, which is both the
+ * fastest way and lets it report a failure by plain assignment. All signals are blocked in us, so
+ * nothing can run in the borrowed memory but the few lines of child(). */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent.h"
+#include "base/limits.h"
+
+#define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+/* The kernel's own header does not go together with musl's. */
+#define NO_MAGICLINKS 0x02
+struct how {
+    uint64_t flags, mode, resolve;
+};
+
+static char *argv[EXEC_ARGS_MAX + 1];
+static char *envp[AGENT_ENV_MAX + 1];
+static size_t env_count;
+
+/* Where the kernel does not offer openat2: every component by itself, none may be a link. */
+static int open_walking(const char *path)
+{
+    int fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    while (fd >= 0) {
+        char name[256];
+        path += strspn(path, "/");
+        size_t n = strcspn(path, "/");
+        if (n == 0)
+            return fd;
+        int next = -1;
+        if (n >= sizeof name) {
+            errno = ENAMETOOLONG;
+        } else {
+            memcpy(name, path, n);
+            name[n] = 0;
+            next = openat(fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        }
+        int error = errno;
+        close(fd);
+        errno = error;
+        fd = next;
+        path += n;
+    }
+    return -1;
+}
+
+static bool is_below(const char *path, const char *root)
+{
+    size_t n = strlen(root);
+    return strncmp(path, root, n) == 0 && (path[n] == 0 || path[n] == '/');
+}
+
+/* Enters the working directory. Magic links (/proc/self/fd/3, /proc/1/root) could lead to directories
+ * that are no part of the sandbox's tree, so they are never followed, and where we then really are must
+ * be one of the places meant for commands. */
+static int enter(const char *cwd)
+{
+    struct how how = { .flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = NO_MAGICLINKS };
+    int fd = (int)syscall(SYS_openat2, AT_FDCWD, cwd, &how, sizeof how);
+    if (fd < 0 && (errno == ENOSYS || errno == EPERM))
+        fd = open_walking(cwd);
+    if (fd < 0)
+        return -1;
+    int r = fchdir(fd);
+    int error = errno;
+    close(fd);
+    errno = error;
+    if (r < 0)
+        return -1;
+    static char real[PATH_BYTES_MAX];
+    if (!getcwd(real, sizeof real))
+        return -1;
+    if (strcmp(real, "/") == 0 || is_below(real, "/home/sandbox") || is_below(real, "/tmp") ||
+        is_below(real, "/var/tmp"))
+        return 0;
+    errno = EPERM;
+    return -1;
+}
+
+static bool same_name(const char *a, const char *b)
+{
+    while (*a && *a != '=' && *a == *b)
+        a++, b++;
+    return *a == '=' && *b == '=';
+}
+
+/* Adds NAME=value, or puts it in the place of an earlier one. */
+static int env_put(char *pair)
+{
+    size_t i = 0;
+    while (i < env_count && !same_name(envp[i], pair))
+        i++;
+    if (i == AGENT_ENV_MAX)
+        return -1;
+    envp[i] = pair;
+    if (i == env_count)
+        env_count++;
+    return 0;
+}
+
+/* Neither we nor execve write to the strings; the pointers lose their const for its sake. */
+static int fill_vectors(const struct agent *a, const struct frame_spawn *spec)
+{
+    const char *at = spec->argv;
+    for (uint32_t i = 0; i < spec->argc; i++, at += strlen(at) + 1)
+        argv[i] = (char *)(uintptr_t)at;
+    for (size_t i = 0; a->environ[i]; i++)
+        if (strchr(a->environ[i], '=') && env_put(a->environ[i]) < 0)
+            return -1;
+    at = spec->env;
+    for (uint32_t i = 0; i < spec->envc; i++, at += strlen(at) + 1)
+        if (env_put((char *)(uintptr_t)at) < 0)
+            return -1;
+    return 0;
+}
+
+/* Tries argv[0] in each directory of the command's own PATH; returns the error that tells most. */
+static int exec_by_path(void)
+{
+    static char file[PATH_BYTES_MAX];
+    const char *name = argv[0], *path = DEFAULT_PATH;
+    size_t name_len = strlen(name);
+    int error = ENOENT;
+    if (strchr(name, '/') || name_len == 0) {
+        execve(name, argv, envp);
+        return errno;
+    }
+    for (size_t i = 0; i < env_count; i++)
+        if (strncmp(envp[i], "PATH=", 5) == 0)
+            path = envp[i] + 5;
+    for (;;) {
+        size_t n = strcspn(path, ":");
+        if (n + 1 + name_len < sizeof file) {
+            memcpy(file, path, n);
+            file[n] = '/';
+            memcpy(n > 0 ? file + n + 1 : file, name, name_len + 1); /* empty: where we are */
+            execve(file, argv, envp);
+            if (errno == EACCES)
+                error = EACCES; /* there, but not for us; a later one may be */
+            else if (errno != ENOENT && errno != ENOTDIR)
+                return errno;
+        }
+        if (!path[n])
+            return error;
+        path += n + 1;
+    }
+}
+
+/* In borrowed memory. Every signal has its default action since the agent's first moments; only the mask
+ * is left to reset. Returns only the reason why there is no command. */
+static int child(int in, int out, int err)
+{
+    sigset_t none;
+    sigemptyset(&none);
+    setsid();
+    if (dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0)
+        return errno;
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    return exec_by_path();
+}
+
+static int own_end(int fd)
+{
+    return fcntl(fd, F_SETFL, O_NONBLOCK);
+}
+
+int command_start(const struct agent *a, const struct frame_spawn *spec, struct command *ret,
+                  enum frame_step *ret_step)
+{
+    int in[2] = { a->null_fd, -1 }, out[2], err[2];
+    bool fed = spec->flags & SPAWN_STDIN;
+    *ret_step = STEP_CWD;
+    if (enter(spec->cwd) < 0)
+        return -1;
+    *ret_step = STEP_EXEC;
+    if (fill_vectors(a, spec) < 0) {
+        errno = E2BIG;
+        return -1;
+    }
+    *ret_step = STEP_FORK;
+    /* Whoever fails here leaves its descriptors to the exit that follows at once. */
+    if (pipe2(out, O_CLOEXEC) < 0 || pipe2(err, O_CLOEXEC) < 0 || own_end(out[0]) < 0 ||
+        own_end(err[0]) < 0)
+        return -1;
+    if (fed && (pipe2(in, O_CLOEXEC) < 0 || own_end(in[1]) < 0))
+        return -1;
+    static volatile int exec_error;
+    exec_error = 0;
+    pid_t pid = vfork();
+    if (pid == 0) {
+        exec_error = child(in[0], out[1], err[1]);
+        _exit(127);
+    }
+    if (pid < 0)
+        return -1;
+    if (exec_error) {
+        (void)waitpid(pid, NULL, 0); /* leave no zombie for PID 1 to wonder at */
+        *ret_step = STEP_EXEC;
+        errno = exec_error;
+        return -1;
+    }
+    close(out[1]);
+    close(err[1]);
+    if (fed)
+        close(in[0]);
+    *ret = (struct command){ .pid = pid, .in_fd = in[1], .out_fd = out[0], .err_fd = err[0] };
+    return 0;
+}
