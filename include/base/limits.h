@@ -101,6 +101,10 @@
 #define ENGINE_BACKOFF_MIN_MS 50 /* event stream: first wait before dialling again, doubled up to */
 #define ENGINE_BACKOFF_MAX_MS 2000
 
+/* --- the process --- */
+#define FIREWALL_CHECK_MS 5000 /* rules that somebody removed are back by then */
+#define SHUTDOWN_SLACK_S 8     /* after the grace: rooms close in well under that, or never */
+
 /* --- settings --- */
 #define CONFIG_FILE_MAX (64 * KIB) /* an env file, read in one piece on the stack */
 #define CONFIG_VALUE_MAX (32 * KIB)

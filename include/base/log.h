@@ -20,7 +20,12 @@ struct log_kv {
     int64_t number;
 };
 
-#define KV_STR(k, v) ((struct log_kv){ .key = (k), .text = (v) ? (v) : "" })
+/* A function, so that arrays may be given without a warning that they are never NULL. */
+static inline struct log_kv kv_str(const char *key, const char *text)
+{
+    return (struct log_kv){ .key = key, .text = text ? text : "" };
+}
+#define KV_STR(k, v) kv_str((k), (v))
 #define KV_INT(k, v) ((struct log_kv){ .key = (k), .number = (int64_t)(v) })
 #define KV_ERR(e) ((struct log_kv){ .key = "error", .text = (e)->msg })
 

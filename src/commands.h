@@ -1,0 +1,15 @@
+/* The commands beside `serve`. Private to main. */
+#ifndef COMMANDS_H
+#define COMMANDS_H
+
+#include <stdio.h>
+
+/* Looks at everything the daemon needs and says what is wrong and what to do; changes nothing that
+ * lasts, and works beside a running daemon. Returns the exit status: 1 when something is at fault.
+ */
+int doctor(const char *env_file);
+
+/* States and edges as Markdown, for ARCHITECTURE.md. */
+void print_states(FILE *out);
+
+#endif
