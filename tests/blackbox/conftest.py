@@ -6,15 +6,18 @@
     sandbox        a running Sandbox of the shared daemon; purged at the end
     make_sandbox   make_sandbox(**create_fields), purged at the end; daemon= and client= choose others
     engine         the Docker Engine API
-    engine_proxy   an EngineProxy, to take the Engine away from one daemon
+    engine_proxy   an EngineProxy before the Engine's socket: DOCKER_HOST=engine_proxy.docker_host
 
 Marks: quick (part of tests/run --quick), concurrent (also run under ThreadSanitizer),
 drill (long; not repeated on the ASan build)."""
 import os
+import shutil
+import tempfile
 
 import pytest
 
 import sandboxd
+from engine_proxy import EngineProxy
 
 
 @pytest.fixture(scope="session")
@@ -46,8 +49,13 @@ def engine():
 
 @pytest.fixture
 def engine_proxy():
-    with sandboxd.EngineProxy() as p:
-        yield p
+    # Not tmp_path: a Unix socket's path must be short.
+    home = tempfile.mkdtemp(prefix=sandboxd.DATA_PREFIX)
+    try:
+        with EngineProxy(home + "/engine.sock") as p:
+            yield p
+    finally:
+        shutil.rmtree(home)
 
 
 @pytest.fixture

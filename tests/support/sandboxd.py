@@ -3,12 +3,12 @@
     d = Daemon()                       # a fresh data directory in /tmp, a free loopback port, auth off
     d.start()                          # returns when /readyz says 200
     c = d.client()                     # keep-alive HTTP client; Client is safe to share among threads
-    c.post("/sandbox", {"ports": []}, expect=201).json["id"]
+    c.post("/sandbox", {"ports": []}, expect=201).json()["id"]
     d.kill9(); d.start()               # same data directory, same port
     d.stop()                           # TERM, must exit 0
     d.close()                          # purge, check that nothing is left in the Engine, remove
 
-Everything here is standard library. Nothing waits by sleeping a guessed time: use wait_until.
+Everything here is standard library. Nothing waits by sleeping a guessed time: use until.
 """
 import contextlib
 import http.client
@@ -46,7 +46,7 @@ SANITIZER_REPORT = re.compile(
     r"|AddressSanitizer:DEADLYSIGNAL|UndefinedBehaviorSanitizer")
 
 
-def wait_until(probe, deadline_s=10.0, what="condition", every_s=0.01):
+def until(probe, deadline_s=10.0, what="condition", every_s=0.01):
     """Calls probe until it returns something true, which is returned; AssertionError after the
     deadline (multiplied by SLOW). Exceptions of the probe pass through."""
     end = time.monotonic() + deadline_s * SLOW
@@ -105,7 +105,6 @@ class Reply:
     def text(self):
         return self.body.decode("utf-8", "replace")
 
-    @property
     def json(self):
         try:
             return jsonlib.loads(self.body)
@@ -115,7 +114,7 @@ class Reply:
     @property
     def code(self):
         """error.code of a /v1 error."""
-        return self.json["error"]["code"]
+        return self.json()["error"]["code"]
 
     def expect(self, *statuses):
         if self.status not in statuses:
@@ -129,7 +128,7 @@ class Reply:
 class Client:
     """One keep-alive connection per thread. Paths are sent as they are given (quote them yourself).
 
-    json= is encoded and sets Content-Type; body= is bytes, a file, or an iterable of bytes (then
+    json= is encoded and sets Content-Type; raw= is bytes, a file, or an iterable of bytes (then
     chunked). expect= is a status or a tuple of them that must be met."""
 
     def __init__(self, port, token=None, timeout=60.0, host="127.0.0.1"):
@@ -156,12 +155,12 @@ class Client:
             self._local.conn = conn
         return conn
 
-    def request(self, method, path, json=None, body=None, headers=None, expect=None):
+    def request(self, method, path, json=None, raw=None, headers=None, expect=None):
         if json is not None:
-            body = jsonlib.dumps(json).encode()
+            raw = jsonlib.dumps(json).encode()
         conn = self._connection()
         try:
-            conn.request(method, path, body=body, headers=self._headers(json, headers))
+            conn.request(method, path, body=raw, headers=self._headers(json, headers))
             r = conn.getresponse()
             reply = Reply(r.status, r.headers, r.read())
         except BaseException:
@@ -183,12 +182,12 @@ class Client:
     def delete(self, path, **kw):
         return self.request("DELETE", path, **kw)
 
-    def stream(self, method, path, json=None, body=None, headers=None):
+    def stream(self, method, path, json=None, raw=None, headers=None):
         """A Stream on a connection of its own: the reply is read as it arrives."""
         if json is not None:
-            body = jsonlib.dumps(json).encode()
+            raw = jsonlib.dumps(json).encode()
         conn = http.client.HTTPConnection(self.host, self.port, timeout=self.timeout)
-        conn.request(method, path, body=body, headers=self._headers(json, headers))
+        conn.request(method, path, body=raw, headers=self._headers(json, headers))
         return Stream(conn)
 
     def close(self):
@@ -260,6 +259,22 @@ class Raw:
 
     def __init__(self, port, timeout=10.0, host="127.0.0.1"):
         self.sock = socket.create_connection((host, port), timeout=timeout * SLOW)
+        self._reader = self.sock.makefile("rb") # one buffer for all replies in a row
+
+    def makefile(self, _mode): # what HTTPResponse asks of a socket
+        return self._Shared(self._reader)
+
+    class _Shared:
+        """The reader, which a finished reply must not close."""
+
+        def __init__(self, reader):
+            self._reader = reader
+
+        def __getattr__(self, name):
+            return getattr(self._reader, name)
+
+        def close(self):
+            pass
 
     def send(self, data):
         """Sends bytes; text is sent as Latin-1 with bare \\n turned into \\r\\n."""
@@ -272,11 +287,14 @@ class Raw:
         self.sock.shutdown(socket.SHUT_WR)
 
     def reply(self, method="GET"):
-        r = http.client.HTTPResponse(self.sock, method=method)
+        """The next reply, or None when the peer has closed; a socket.timeout when it is silent."""
+        r = http.client.HTTPResponse(self, method=method)
         try:
             r.begin()
             return Reply(r.status, r.headers, r.read())
-        except (http.client.BadStatusLine, ConnectionResetError, BrokenPipeError):
+        except http.client.RemoteDisconnected:
+            return None
+        except (ConnectionResetError, BrokenPipeError):
             return None
         finally:
             r.close()
@@ -284,7 +302,7 @@ class Raw:
     def closed(self):
         """True when the peer closes; False when it is still open after the timeout."""
         try:
-            while self.sock.recv(65536):
+            while self._reader.read1(65536):
                 pass
             return True
         except ConnectionResetError:
@@ -293,6 +311,7 @@ class Raw:
             return False
 
     def close(self):
+        self._reader.close()
         self.sock.close()
 
     def __enter__(self):
@@ -302,13 +321,19 @@ class Raw:
         self.close()
 
 
-def raw(port, data, method="GET", timeout=10.0):
-    """One malformed request: sends data, returns the Reply or None when it was just closed.
-    A hang is a socket.timeout, which fails the test."""
-    with Raw(port, timeout) as r:
+def raw_exchange(daemon, data, timeout=5.0):
+    """Sends bytes on a fresh connection and reads until the peer closes or is silent for the
+    timeout: (list of Reply, closed). For requests that a library would not send."""
+    with Raw(daemon.port, timeout) as r:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             r.send(data)
-        return r.reply(method)
+        replies = []
+        try:
+            while (reply := r.reply()) is not None:
+                replies.append(reply)
+            return replies, True
+        except socket.timeout:
+            return replies, False
 
 
 # --- the Engine, over its Unix socket ---
@@ -354,17 +379,17 @@ class Engine:
         if sandbox:
             labels.append(f"sandboxed.id={sandbox.upper()}")
         return self.call("GET", "/containers/json", expect=200,
-                         query={"all": 1, "filters": {"label": labels}}).json
+                         query={"all": 1, "filters": {"label": labels}}).json()
 
     def networks(self, instance=None):
         label = f"sandboxed.instance={instance}" if instance else "sandboxed.instance"
         return self.call("GET", "/networks", expect=200,
-                         query={"filters": {"label": [label]}}).json
+                         query={"filters": {"label": [label]}}).json()
 
     def inspect(self, container):
         """The inspect object, or None when there is no such container."""
         r = self.call("GET", f"/containers/{container}/json", expect=(200, 404))
-        return r.json if r.status == 200 else None
+        return r.json() if r.status == 200 else None
 
     def kill(self, container, signal_name="SIGKILL"):
         return self.call("POST", f"/containers/{container}/kill", query={"signal": signal_name},
@@ -391,7 +416,7 @@ class Engine:
     def create(self, name, spec):
         """Creates a container from an API spec; returns its id."""
         return self.call("POST", "/containers/create", spec, query={"name": name},
-                         expect=201).json["Id"]
+                         expect=201).json()["Id"]
 
     def start(self, container):
         return self.call("POST", f"/containers/{container}/start", expect=(204, 304))
@@ -399,129 +424,14 @@ class Engine:
     def exec(self, container, argv, user=""):
         """docker exec by the API, output read to its end: (exit code, bytes of both streams)."""
         spec = {"Cmd": argv, "AttachStdout": True, "AttachStderr": True, "User": user}
-        eid = self.call("POST", f"/containers/{container}/exec", spec, expect=201).json["Id"]
+        eid = self.call("POST", f"/containers/{container}/exec", spec, expect=201).json()["Id"]
         data = self.call("POST", f"/exec/{eid}/start", {"Detach": False}, expect=200).body
         out = b""
         while len(data) >= 8: # stream frames: kind, three zeros, length, bytes
             size = int.from_bytes(data[4:8], "big")
             out += data[8:8 + size]
             data = data[8 + size:]
-        return self.call("GET", f"/exec/{eid}/json", expect=200).json["ExitCode"], out
-
-
-class EngineProxy:
-    """A Unix socket that stands before the Engine, so that a test can take the Engine away from one
-    daemon without touching anybody else:
-
-        with EngineProxy() as p:
-            d = make_daemon(DOCKER_HOST=p.url)
-            p.refuse()   # connections are cut, new ones refused
-            p.hang()     # connections are taken and never answered
-            p.through()  # all is well again
-    """
-
-    def __init__(self, target=ENGINE_SOCKET):
-        self._target = target
-        self._dir = tempfile.mkdtemp(prefix=DATA_PREFIX + "proxy-")
-        self.path = self._dir + "/engine.sock"
-        self.url = "unix://" + self.path
-        self._lock = threading.Lock()
-        self._open = set()
-        self._listener = None
-        self._hang = False
-        self.through()
-
-    def _listen(self):
-        s = socket.socket(socket.AF_UNIX)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.path)
-        s.bind(self.path)
-        s.listen(128)
-        self._listener = s
-        threading.Thread(target=self._accept, args=(s,), daemon=True).start()
-
-    def _accept(self, listener):
-        while True:
-            try:
-                peer, _ = listener.accept()
-            except OSError:
-                return
-            with self._lock:
-                self._open.add(peer)
-                if self._hang:
-                    continue
-            threading.Thread(target=self._serve, args=(peer,), daemon=True).start()
-
-    def _serve(self, peer):
-        up = socket.socket(socket.AF_UNIX)
-        try:
-            up.connect(self._target)
-            with self._lock:
-                self._open.add(up)
-            back = threading.Thread(target=self._pump, args=(up, peer), daemon=True)
-            back.start()
-            self._pump(peer, up)
-            back.join()
-        except OSError:
-            pass
-        finally:
-            with self._lock:
-                self._open -= {peer, up}
-            peer.close()
-            up.close()
-
-    @staticmethod
-    def _pump(source, sink):
-        try:
-            while data := source.recv(65536):
-                sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            for s in (source, sink):
-                with contextlib.suppress(OSError):
-                    s.shutdown(socket.SHUT_RDWR)
-
-    def _cut(self):
-        with self._lock:
-            victims, self._open = list(self._open), set()
-        for s in victims:
-            with contextlib.suppress(OSError):
-                s.shutdown(socket.SHUT_RDWR)
-
-    def cut(self):
-        """Drops the connections there are; new ones are served."""
-        self._cut()
-
-    def refuse(self):
-        if self._listener is not None:
-            # shutdown wakes the thread that sits in accept, close alone does not.
-            with contextlib.suppress(OSError):
-                self._listener.shutdown(socket.SHUT_RDWR)
-            self._listener.close()
-            self._listener = None
-        self._cut()
-
-    def hang(self):
-        self._hang = True
-        if self._listener is None:
-            self._listen()
-        self._cut()
-
-    def through(self):
-        self._hang = False
-        self._cut() # what was left hanging
-        if self._listener is None:
-            self._listen()
-
-    def close(self):
-        self.refuse()
-        shutil.rmtree(self._dir, ignore_errors=True)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
+        return self.call("GET", f"/exec/{eid}/json", expect=200).json()["ExitCode"], out
 
 
 # --- the daemon ---
@@ -568,14 +478,15 @@ class Daemon:
     Daemon(SANDBOXD_PIDS="64"); None takes a default of ours out. Nothing else of the caller's
     environment reaches it, except PATH and the sanitizers' options.
 
-    dir: /tmp/sandboxed-test-XXXXXX, data_dir: dir/data, log: dir/stderr.log (all starts)."""
+    dir: /tmp/sandboxed-test-XXXXXX, data_dir: dir/data, log_path: dir/stderr.log (all starts)."""
 
     def __init__(self, binary=None, **env):
         self.binary = binary or BINARY
         self.dir = tempfile.mkdtemp(prefix=DATA_PREFIX)
         self.data_dir = self.dir + "/data"
-        self.log = self.dir + "/stderr.log"
+        self.log_path = self.dir + "/stderr.log"
         self.port = free_port()
+        self._client = self.client()
         self.process = None
         self.expect_exit = True # set while it must be running: a crash is then noticed
         self.checked = 0        # bytes of the log that were searched for sanitizer reports
@@ -601,7 +512,7 @@ class Daemon:
     def spawn(self):
         """Starts the process without waiting for it to be ready."""
         assert self.process is None or self.process.poll() is not None, "it runs already"
-        with open(self.log, "ab") as log:
+        with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen([self.binary, "serve"], env=self.env, cwd="/",
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         pathlib.Path(self.dir, "pid").write_text(f"{self.process.pid}\n")
@@ -631,7 +542,7 @@ class Daemon:
             return r.status == 200
 
         try:
-            wait_until(probe, deadline_s, "ready", every_s=0.005)
+            until(probe, deadline_s, "ready", every_s=0.005)
         except AssertionError as e:
             raise AssertionError(f"{e} (last /readyz: {last})\n{self.log_tail()}") from None
 
@@ -671,6 +582,26 @@ class Daemon:
         return Client(self.port, token=token, timeout=timeout * SLOW)
 
     @property
+    def address(self):
+        return "127.0.0.1", self.port
+
+    def call(self, method, path, json=None, **kw):
+        """One request by a client of its own, without a token; see Client.request."""
+        return self._client.request(method, path, json=json, **kw)
+
+    def get(self, path, **kw):
+        return self.call("GET", path, **kw)
+
+    def post(self, path, json=None, **kw):
+        return self.call("POST", path, json=json, **kw)
+
+    def put(self, path, json=None, **kw):
+        return self.call("PUT", path, json=json, **kw)
+
+    def delete(self, path, **kw):
+        return self.call("DELETE", path, **kw)
+
+    @property
     def instance(self):
         """The value of the label sandboxed.instance of everything it makes."""
         return instance_of(self.data_dir)
@@ -693,22 +624,27 @@ class Daemon:
     def rss_kib(self):
         return int(re.search(r"VmRSS:\s+(\d+)", self._proc("status")).group(1))
 
+    def rss_slack(self, kib):
+        """A bound on growth: kib, or more where a sanitizer keeps freed memory back."""
+        return kib if SLOW == 1 else kib + 128 * 1024
+
     def fds(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
     def _proc(self, name):
         return pathlib.Path(f"/proc/{self.process.pid}/{name}").read_text()
 
-    def log_text(self):
-        return pathlib.Path(self.log).read_text(errors="replace") if os.path.exists(
-            self.log) else ""
+    def log(self):
+        """All that it has written to stderr, over all its starts."""
+        path = pathlib.Path(self.log_path)
+        return path.read_text(errors="replace") if path.exists() else ""
 
     def log_tail(self, lines=40):
-        return "\n".join(self.log_text().splitlines()[-lines:])
+        return "\n".join(self.log().splitlines()[-lines:])
 
     def check(self):
         """Raises when it ended by itself or a sanitizer reported since the last check."""
-        text = self.log_text()
+        text = self.log()
         fresh, self.checked = text[self.checked:], len(text)
         if m := SANITIZER_REPORT.search(fresh):
             raise AssertionError("sanitizer report:\n" + fresh[m.start():m.start() + 8000])
@@ -774,7 +710,7 @@ def list_all(client, query=""):
         q = f"limit=1000{'&' + query if query else ''}"
         if cursor:
             q += "&cursor=" + urllib.parse.quote(cursor, safe="")
-        page = client.get("/v1/sandboxes?" + q, expect=200).json
+        page = client.get("/v1/sandboxes?" + q, expect=200).json()
         out += page["sandboxes"]
         cursor = page["next_cursor"]
         if not cursor:
@@ -793,13 +729,13 @@ class Sandbox:
     def create(cls, daemon, client=None, **fields):
         """POST /v1/sandboxes, must be 201; self.created is the reply's object."""
         client = client or daemon.client()
-        made = client.post("/v1/sandboxes", fields, expect=201).json
+        made = client.post("/v1/sandboxes", fields, expect=201).json()
         self = cls(daemon, made["id"], client)
         self.created = made
         return self
 
     def get(self):
-        return self.client.get(self.v1, expect=200).json
+        return self.client.get(self.v1, expect=200).json()
 
     @property
     def status(self):
@@ -819,7 +755,7 @@ class Sandbox:
         One argument is a shell line."""
         line = cmd[0] if len(cmd) == 1 else list(cmd)
         return self.client.post(f"/sandbox/{self.id}/exec", {"cmd": line, **fields},
-                                expect=expect).json
+                                expect=expect).json()
 
     def exec_stream(self, *cmd, accept="text/event-stream", **fields):
         """The same, streamed: a Stream."""
@@ -829,7 +765,7 @@ class Sandbox:
 
     def put_file(self, path, data, expect=(200, 201)):
         return self.client.put(f"{self.v1}/files?path={urllib.parse.quote(path, safe='')}",
-                               body=data, expect=expect,
+                               raw=data, expect=expect,
                                headers={"Content-Type": "application/octet-stream"})
 
     def get_file(self, path, expect=200):
