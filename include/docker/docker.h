@@ -4,6 +4,7 @@
 #ifndef DOCKER_DOCKER_H
 #define DOCKER_DOCKER_H
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "model/runtime.h"
 
