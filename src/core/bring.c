@@ -1,0 +1,272 @@
+/* Bringing a sandbox up and down: the one way from row and workspace to a running container, walked
+ * by create, start and the reconciler alike. Every step is idempotent, so a walk that a crash cut
+ * short is walked again from its beginning. No lock is held here; the row's -ING state is the
+ * claim. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "inside.h"
+
+#define GATE_WAIT_MS 60000  /* for a place among the starting ones */
+#define HELLO_WAIT_MS 10000 /* from the container's start to its agent's hello: 1 ms is usual */
+
+static int gate_enter(struct core *c, struct err *err)
+{
+    int64_t deadline = clock_mono_ms() + GATE_WAIT_MS;
+    bool in = true;
+    mu_lock(&c->gate);
+    while (c->starting >= ENGINE_STARTS_AT_ONCE && in)
+        in = cond_wait_until(&c->gate_open, &c->gate, deadline);
+    in = c->starting < ENGINE_STARTS_AT_ONCE;
+    if (in)
+        c->starting++;
+    mu_unlock(&c->gate);
+    return in ? 0 : err_set(err, ERR_CAPACITY, "too many sandboxes are starting");
+}
+
+static void gate_leave(struct core *c)
+{
+    mu_lock(&c->gate);
+    c->starting--;
+    cond_signal(&c->gate_open);
+    mu_unlock(&c->gate);
+}
+
+/* --- workspace --- */
+
+struct fetch {
+    struct core *core;
+    const char *image;
+};
+
+static int feed(void *seed, const void *data, size_t len, struct err *err)
+{
+    return volume_golden_feed(seed, data, len, err);
+}
+
+static int fetch_home(void *ctx, void *seed, struct err *err)
+{
+    struct fetch *f = ctx;
+    const struct runtime *rt = f->core->p.runtime;
+    return rt->image_archive(rt->self, f->image, "/home/sandbox", feed, seed, err);
+}
+
+static int make_workspace(struct core *c, const struct sandbox *row, const char *digest,
+                          struct err *err)
+{
+    struct fetch f = { c, digest };
+    uint64_t dev, ino;
+    struct store_workspace w = { 0 };
+    if (volume_golden_ensure(c->p.volume, digest, fetch_home, &f, err) < 0 ||
+        volume_make(c->p.volume, &row->id, digest, &dev, &ino, err) < 0)
+        return err_wrap(err, "workspace");
+    if (store_workspace_get(c->p.store, &row->id, &w, err) < 0)
+        return -1;
+    bool known = w.dev == dev && w.ino == ino;
+    store_workspace_release(&w);
+    return known ? 0 : store_workspace_made(c->p.store, &row->id, dev, ino, err);
+}
+
+/* --- container --- */
+
+struct container {
+    char id[65];
+    uint32_t nofile;
+};
+
+static int make_container(struct core *c, const struct sandbox *row, const char *digest,
+                          struct container *ret, struct err *err)
+{
+    const struct runtime *rt = c->p.runtime;
+    char home[4096], run[4096];
+    volume_path(c->p.volume, &row->id, home, sizeof home);
+    link_run_dir(c->p.link, &row->id, run, sizeof run);
+    struct runtime_spec spec = {
+        .id = &row->id,
+        .image = digest,
+        .entrypoint = "/.sandboxed/agent",
+        .limits = row->limits,
+        .nofile = (uint32_t)c->p.config->nofile,
+        .mounts = { { link_agent_path(c->p.link), "/.sandboxed/agent", true },
+                    { run, "/.sandboxed/run", true },
+                    { home, "/home/sandbox", false } },
+        .n_mounts = 3,
+    };
+    return rt->create(rt->self, &spec, ret->id, &ret->nofile, err);
+}
+
+/* The engine may refuse a start for a limit that only a start shows (file descriptors); the runtime
+ * has lowered its wish by then, so the second try is made with a new container. */
+static int start_container(struct core *c, const struct sandbox *row, const char *digest,
+                           struct container *box, struct err *err)
+{
+    const struct runtime *rt = c->p.runtime;
+    for (int attempt = 0;; attempt++) {
+        if (make_container(c, row, digest, box, err) < 0)
+            return -1;
+        if (FAULT("core.start.before"))
+            return err_set(err, ERR_ENGINE, "fault: start");
+        if (rt->start(rt->self, box->id, err) == 0)
+            return 0;
+        struct err ignored;
+        (void)rt->remove(rt->self, box->id, &ignored); /* the cause that counts is the start's */
+        if (attempt > 0 || err->code != ERR_ENGINE)
+            return -1;
+    }
+}
+
+static int walk_up(struct core *c, const struct sandbox *row, struct runtime_image *image,
+                   struct container *box, struct err *err)
+{
+    const struct runtime *rt = c->p.runtime;
+    if (c->p.prepare && c->p.prepare(c->p.prepare_ctx, err) < 0)
+        return -1;
+    /* Pinned at the first start: the same image for the life of the sandbox, if it is still there.
+     */
+    const char *ref = row->image_digest ? row->image_digest : row->image;
+    if (rt->image(rt->self, ref, image, err) < 0 &&
+        (!row->image_digest || err->code != ERR_NOT_FOUND ||
+         rt->image(rt->self, row->image, image, err) < 0))
+        return err_wrap(err, "image %s", row->image);
+    if (make_workspace(c, row, image->digest, err) < 0)
+        return -1;
+    if (link_expect(c->p.link, &row->id, row->secret, true, err) < 0)
+        return err_wrap(err, "agent's socket");
+    if (start_container(c, row, image->digest, box, err) < 0)
+        return -1;
+    if (FAULT("core.start.after"))
+        return err_set(err, ERR_ENGINE, "fault: started");
+    if (link_wait_ready(c->p.link, &row->id, clock_mono_ms() + HELLO_WAIT_MS, err) < 0)
+        return err_wrap(err, "the sandbox started, but its agent was not heard");
+    return 0;
+}
+
+/* Container and socket go, the row says why. A row that cannot be written stays in its -ING state
+ * without an owner: the sweep walks again. */
+static void undo_up(struct core *c, const struct sandbox *row, const struct err *why)
+{
+    const struct runtime *rt = c->p.runtime;
+    struct runtime_container seen;
+    struct err err;
+    char name[2 + ID_LEN + 1] = "s-";
+    sandbox_id_lower(&row->id, name + 2);
+    link_forget(c->p.link, &row->id);
+    if (rt->inspect(rt->self, name, &seen, &err) == 0 && sandbox_id_eq(&seen.id, &row->id) &&
+        rt->remove(rt->self, seen.container_id, &err) < 0)
+        log_warn("sandbox.undo_failed", KV_STR("id", row->id.text), KV_ERR(&err));
+    struct store_move m = { .error_message = why->msg };
+    if (core_fire(c, row, SANDBOX_ON_FAILED, &m, NULL, &err) < 0) {
+        log_error("sandbox.failure_not_written", KV_STR("id", row->id.text), KV_ERR(&err));
+        registry_disown(c->registry, &row->id);
+    }
+}
+
+int core_bring_up(struct core *c, const struct sandbox *row, struct err *err)
+{
+    struct runtime_image image;
+    struct container box = { 0 };
+    int64_t began = clock_mono_ms();
+    int rc = gate_enter(c, err);
+    if (rc == 0) {
+        rc = walk_up(c, row, &image, &box, err);
+        gate_leave(c);
+    }
+    if (rc == 0) {
+        struct store_move m = { .container_id = box.id,
+                                .image_digest = image.digest,
+                                .error_message = "",
+                                .nofile = box.nofile };
+        rc = core_fire(c, row, SANDBOX_ON_STARTED, &m, NULL, err);
+    }
+    if (rc < 0) {
+        log_warn("sandbox.start_failed", KV_STR("id", row->id.text), KV_ERR(err));
+        undo_up(c, row, err);
+        return -1;
+    }
+    volume_touched(c->p.volume, &row->id);
+    log_info("sandbox.started", KV_STR("id", row->id.text),
+             KV_INT("took_ms", clock_mono_ms() - began));
+    return 0;
+}
+
+int core_bring_down(struct core *c, const struct sandbox *row, const struct sandbox **ret,
+                    struct err *err)
+{
+    const struct runtime *rt = c->p.runtime;
+    if (row->container_id &&
+        rt->stop(rt->self, row->container_id, (uint32_t)c->p.config->stop_grace_ms, err) < 0) {
+        struct err ignored;
+        if (core_fire(c, row, SANDBOX_ON_FAILED, NULL, NULL, &ignored) < 0)
+            registry_disown(c->registry, &row->id); /* the sweep ends it */
+        return -1;
+    }
+    if (FAULT("core.stop.after")) {
+        registry_disown(c->registry, &row->id);
+        return err_set(err, ERR_ENGINE, "fault: stopped");
+    }
+    link_forget(c->p.link, &row->id);
+    volume_touched(c->p.volume, &row->id);
+    if (core_fire(c, row, SANDBOX_ON_EXITED, NULL, ret, err) < 0) {
+        registry_disown(c->registry, &row->id);
+        return -1;
+    }
+    log_info("sandbox.stopped", KV_STR("id", row->id.text));
+    return 0;
+}
+
+int core_purge_workspace(struct core *c, const struct sandbox_id *id, uint64_t *ret_freed,
+                         struct err *err)
+{
+    struct store_workspace w = { 0 };
+    if (store_workspace_get(c->p.store, id, &w, err) < 0)
+        return -1;
+    int rc = volume_purge(c->p.volume, id, w.dev, w.ino, ret_freed, err);
+    store_workspace_release(&w);
+    return rc;
+}
+
+int core_finish_delete(struct core *c, const struct sandbox *row, uint64_t *ret_freed,
+                       struct err *err)
+{
+    const struct runtime *rt = c->p.runtime;
+    struct runtime_container seen;
+    char name[2 + ID_LEN + 1] = "s-";
+    sandbox_id_lower(&row->id, name + 2);
+    int rc = 0;
+    *ret_freed = 0;
+    if (row->container_id)
+        rc = rt->remove(rt->self, row->container_id, err);
+    if (rc == 0) { /* one that was made but never recorded */
+        rc = rt->inspect(rt->self, name, &seen, err);
+        if (rc == 0 && sandbox_id_eq(&seen.id, &row->id))
+            rc = rt->remove(rt->self, seen.container_id, err);
+        else if (rc < 0 && err->code == ERR_NOT_FOUND)
+            rc = 0;
+    }
+    if (rc == 0) {
+        link_forget(c->p.link, &row->id);
+        if (row->purge)
+            rc = core_purge_workspace(c, &row->id, ret_freed, err);
+        if (rc < 0 && err->code == ERR_NOT_FOUND)
+            rc = 0; /* the record went in an earlier try */
+    }
+    if (rc == 0 && FAULT("core.delete.before_row"))
+        rc = err_set(err, ERR_ENGINE, "fault: delete");
+    if (rc == 0)
+        rc = store_remove(c->p.store, &row->id, row->purge, err);
+    if (rc < 0) {
+        log_warn("sandbox.delete_failed", KV_STR("id", row->id.text), KV_ERR(err));
+        registry_disown(c->registry, &row->id); /* the sweep tries again */
+        return -1;
+    }
+    registry_remove(c->registry, &row->id);
+    log_info("sandbox.deleted", KV_STR("id", row->id.text), KV_INT("purged", row->purge));
+    return 0;
+}

@@ -1,0 +1,148 @@
+/* The room's handle, who may call, and reading. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/digest.h"
+#include "base/str.h"
+#include "inside.h"
+
+#define KEEPALIVE_DEFAULT_MS (3600LL * 1000)
+
+int core_new(const struct core_parts *parts, struct core **ret, struct err *err)
+{
+    struct sandbox **rows;
+    size_t count;
+    char node[64] = "local";
+    if (store_load(parts->store, &rows, &count, err) < 0)
+        return -1;
+    (void)gethostname(node, sizeof node - 1); /* a name that does not fit stays as it is */
+    struct core *c = mem_new(1, sizeof *c);
+    c->p = *parts;
+    c->node = str_dup(node);
+    c->registry = registry_new();
+    mu_init(&c->gate, MU_GATE);
+    cond_init(&c->gate_open);
+    for (size_t i = 0; i < count; i++)
+        registry_add(c->registry, rows[i], false);
+    free(rows);
+    *ret = c;
+    return 0;
+}
+
+void core_free(struct core *c)
+{
+    if (!c)
+        return;
+    registry_free(c->registry);
+    cond_release(&c->gate_open);
+    mu_release(&c->gate);
+    free(c->node);
+    free(c);
+}
+
+/* Every token is compared, whatever came before: the time tells nothing. */
+int core_authenticate(struct core *c, const char *token, const char **ret_tenant, struct err *err)
+{
+    const struct config *cfg = c->p.config;
+    uint8_t digest[DIGEST_BYTES];
+    const char *found = NULL;
+    digest_sha256(token, strlen(token), digest);
+    for (uint32_t i = 0; i < cfg->n_tokens; i++)
+        if (mem_equal_ct(digest, cfg->tokens[i].digest, sizeof digest))
+            found = cfg->tokens[i].name;
+    if (!found)
+        return err_set(err, ERR_UNAUTHORIZED, "unauthorized");
+    *ret_tenant = found;
+    return 0;
+}
+
+int core_get(struct core *c, const struct caller *who, const struct sandbox_id *id,
+             const struct sandbox **ret, struct err *err)
+{
+    *ret = core_own_row(c, who, id, err);
+    return *ret ? 0 : -1;
+}
+
+int core_list(struct core *c, const struct caller *who, const struct core_filter *f,
+              const struct sandbox ***ret, size_t *ret_count, bool *ret_more, struct err *err)
+{
+    (void)err; /* memory only: nothing can fail */
+    registry_list(c->registry, who->tenant, f, ret, ret_count, ret_more);
+    return 0;
+}
+
+void core_count(struct core *c, uint32_t ret[SANDBOX_STATE_COUNT])
+{
+    registry_count(c->registry, ret);
+}
+
+uint32_t core_execs_running(struct core *c)
+{
+    return registry_execs(c->registry);
+}
+
+static void show_keepalive(struct sandbox *row, void *ctx)
+{
+    row->keepalive_until_ms = *(const int64_t *)ctx;
+    row->updated_at_ms = clock_wall_ms();
+}
+
+int core_keepalive(struct core *c, const struct caller *who, const struct sandbox_id *id,
+                   int64_t until_ms, int64_t *ret_until_ms, struct err *err)
+{
+    int64_t now = clock_wall_ms(), max = now + c->p.config->keepalive_max_ms;
+    const struct sandbox *s = core_own_row(c, who, id, err);
+    if (!s)
+        return -1;
+    core_unref(s);
+    if (until_ms == 0)
+        until_ms = now + KEEPALIVE_DEFAULT_MS;
+    if (until_ms <= now)
+        return err_set(err, ERR_INVALID, "until: must lie in the future");
+    if (until_ms > max)
+        until_ms = max;
+    if (store_set_keepalive(c->p.store, id, until_ms, err) < 0)
+        return -1;
+    (void)registry_update(c->registry, id, show_keepalive,
+                          &until_ms); /* gone meanwhile: nothing to show */
+    registry_touch(c->registry, id);
+    *ret_until_ms = until_ms;
+    return 0;
+}
+
+int core_files_open(struct core *c, const struct caller *who, const struct sandbox_id *id,
+                    bool write, int *ret_root, struct err *err)
+{
+    const struct sandbox *s = core_own_row(c, who, id, err);
+    if (!s)
+        return -1;
+    bool going = s->state == SANDBOX_DELETING;
+    core_unref(s);
+    if (going)
+        return err_set(err, ERR_CONFLICT, "the sandbox is being deleted");
+    if (volume_open(c->p.volume, id, ret_root, err) < 0)
+        return -1;
+    if (write)
+        volume_touched(c->p.volume, id);
+    return 0;
+}
+
+void core_disk(struct core *c, const struct sandbox *s, struct volume_usage *ret)
+{
+    volume_usage(c->p.volume, &s->id, ret);
+    ret->limit_bytes = (uint64_t)s->limits.disk_mib << 20;
+}
+
+int core_live_state(struct core *c, const struct sandbox *s, char **ret, struct err *err)
+{
+    const struct runtime *rt = c->p.runtime;
+    *ret = NULL;
+    if (!s->container_id)
+        return 0;
+    if (rt->inspect_json(rt->self, s->container_id, ret, err) == 0)
+        return 0;
+    return err->code == ERR_NOT_FOUND ? 0 : -1;
+}

@@ -1,0 +1,395 @@
+/* Running a command: one thread per command sits between its client and its stream from the
+ * sandbox. Nothing is gathered here; a slow client slows the command down through the kernel's
+ * buffers, a client that leaves ends it (the stream is closed, and the monitor inside ends all
+ * descendants). */
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/str.h"
+#include "inside.h"
+#include "wire/frames.h"
+
+#define READY_WAIT_MS 3000 /* an agent that redials after our restart: at most 500 ms */
+#define GONE_LOOK_MS 1000  /* how often a client without an event is looked at */
+#define END_SLACK_MS 15000 /* beyond the command's own limit, for its descendants' end */
+#define HOME "/home/sandbox"
+#define WORKSPACE HOME "/workspace"
+#define RESERVED_PREFIX "SANDBOXED_"
+
+/* --- the request --- */
+
+static bool env_name_ok(const char *name)
+{
+    if (!((*name >= 'A' && *name <= 'Z') || (*name >= 'a' && *name <= 'z') || *name == '_'))
+        return false;
+    for (; *name; name++)
+        if (!((*name >= 'A' && *name <= 'Z') || (*name >= 'a' && *name <= 'z') || *name == '_' ||
+              (*name >= '0' && *name <= '9')))
+            return false;
+    return true;
+}
+
+int core_check_env(const struct strmap *env, struct err *err)
+{
+    size_t bytes = 0;
+    if (env->count > SANDBOX_ENV_MAX)
+        return err_set(err, ERR_INVALID, "env: more than %d variables", SANDBOX_ENV_MAX);
+    for (size_t i = 0; i < env->count; i++) {
+        const char *name = env->names[i];
+        if (strlen(name) > 256 || !env_name_ok(name))
+            return err_set(
+                err, ERR_INVALID,
+                "env: a name has letters, digits and _, does not begin with a digit, and is at "
+                "most 256 bytes long");
+        if (str_starts(name, RESERVED_PREFIX))
+            return err_set(err, ERR_INVALID, "env.%s: names with " RESERVED_PREFIX " are reserved",
+                           name);
+        bytes += strlen(name) + strlen(env->values[i]) + 2;
+    }
+    if (bytes > SANDBOX_ENV_BYTES_MAX)
+        return err_set(err, ERR_INVALID, "env: more than %u bytes", SANDBOX_ENV_BYTES_MAX);
+    return 0;
+}
+
+/* Relative to the workspace; "." and ".." folded by text; must stay below home, or be /tmp or
+ * below. The agent looks once more, with the kernel's eyes. */
+static int parse_cwd(const char *text, char out[PATH_BYTES_MAX], struct err *err)
+{
+    size_t n = 0;
+    if (!text)
+        text = WORKSPACE;
+    if (!*text || !str_utf8(text, strlen(text)) ||
+        strlen(text) >= PATH_BYTES_MAX - sizeof WORKSPACE)
+        return err_set(err, ERR_INVALID, "cwd: must be a path of at most %d bytes",
+                       PATH_BYTES_MAX - 32);
+    if (text[0] != '/') {
+        n = strlen(WORKSPACE);
+        memcpy(out, WORKSPACE, n);
+    }
+    while (*text) {
+        size_t len = strcspn(text, "/");
+        if (len == 2 && text[0] == '.' && text[1] == '.') {
+            while (n > 0 && out[--n] != '/')
+                continue;
+        } else if (len > 0 && !(len == 1 && text[0] == '.')) {
+            out[n++] = '/';
+            memcpy(out + n, text, len);
+            n += len;
+        }
+        text += len + (text[len] == '/');
+    }
+    out[n] = 0;
+    static const char *const roots[] = { HOME, "/tmp", "/var/tmp" };
+    for (size_t i = 0; i < sizeof roots / sizeof roots[0]; i++) {
+        size_t len = strlen(roots[i]);
+        if (strncmp(out, roots[i], len) == 0 && (out[len] == 0 || out[len] == '/'))
+            return 0;
+    }
+    return err_set(err, ERR_INVALID, "cwd: must lie below " HOME ", /tmp or /var/tmp");
+}
+
+/* NAME=value strings one after the other; a later map wins over an earlier one. */
+static uint32_t put_env(struct buf *b, const struct strmap *const maps[], size_t n_maps)
+{
+    uint32_t count = 0;
+    for (size_t m = 0; m < n_maps; m++) {
+        for (size_t i = 0; maps[m] && i < maps[m]->count; i++) {
+            bool again = false;
+            for (size_t later = m + 1; later < n_maps; later++)
+                again |= maps[later] && strmap_get(maps[later], maps[m]->names[i]);
+            if (again)
+                continue;
+            buf_adds(b, maps[m]->names[i]);
+            buf_addc(b, '=');
+            buf_add(b, maps[m]->values[i], strlen(maps[m]->values[i]) + 1);
+            count++;
+        }
+    }
+    return count;
+}
+
+static int spawn(struct core *c, const struct sandbox *s, const struct core_exec *req, int *ret_fd,
+                 struct err *err)
+{
+    char *own_names[] = { (char[]){ "HOME" }, (char[]){ "USER" } };
+    char *own_values[] = { (char[]){ HOME }, (char[]){ "sandbox" } };
+    struct strmap own = { own_names, own_values, 2 };
+    const struct strmap *maps[] = { &own, &s->env, req->env };
+    char cwd[PATH_BYTES_MAX];
+    AUTO(buf) struct buf argv = BUF_INIT(EXEC_SPEC_MAX);
+    AUTO(buf) struct buf env = BUF_INIT(EXEC_SPEC_MAX);
+    if (parse_cwd(req->cwd, cwd, err) < 0)
+        return -1;
+    for (size_t i = 0; i < req->argv->count; i++)
+        buf_add(&argv, req->argv->items[i], strlen(req->argv->items[i]) + 1);
+    struct frame_spawn f = {
+        .timeout_ms = req->timeout_ms,
+        .flags = (req->stdin_text ? (uint32_t)SPAWN_STDIN : 0) |
+                 (req->detach ? (uint32_t)SPAWN_DETACH : 0),
+        .cwd = cwd,
+        .argc = (uint32_t)req->argv->count,
+        .envc = put_env(&env, maps, 3),
+    };
+    f.argv = buf_str(&argv);
+    f.env = buf_str(&env);
+    if (argv.failed || env.failed || argv.len + env.len + strlen(cwd) > EXEC_SPEC_MAX)
+        return err_set(err, ERR_TOO_LARGE, "cmd and env together are longer than %u bytes",
+                       EXEC_SPEC_MAX);
+    int64_t deadline = clock_mono_ms() + READY_WAIT_MS;
+    if (link_wait_ready(c->p.link, &s->id, deadline, err) < 0) {
+        if (err->code == ERR_NOT_FOUND || err->code == ERR_TIMEOUT)
+            return err_set(err, ERR_UNAVAILABLE, "the sandbox's agent does not answer");
+        return -1;
+    }
+    return link_spawn(c->p.link, &s->id, &f, argv.len, env.len, clock_mono_ms() + LINK_STREAM_MS,
+                      ret_fd, err);
+}
+
+/* --- the conversation --- */
+
+struct talk {
+    int fd;
+    const struct core_exec *req;
+    const struct exec_sink *sink;
+    struct exec_result *result;
+    struct buf in;
+    size_t fed; /* bytes of stdin handed over */
+    bool eof_sent;
+    bool started;
+    bool ended;
+    bool gone;
+};
+
+static const char *failed_why(int sys)
+{
+    switch (sys) {
+    case ENOENT:
+        return "not found";
+    case EACCES:
+    case EPERM:
+        return "permission denied";
+    case ENOEXEC:
+        return "not an executable (a script needs a #! line)";
+    case E2BIG:
+        return "arguments and environment are too long";
+    case EAGAIN:
+    case ENOMEM:
+        return "the sandbox is out of processes or memory";
+    case ENOTDIR:
+    case ELOOP:
+    case EXDEV:
+        return "not a directory inside the sandbox's own files";
+    default:
+        return "cannot be run";
+    }
+}
+
+/* As a shell does: 127 not found, 126 found but not runnable, and the reason on stderr. A bad cwd
+ * is the request's fault. */
+static int on_failed(struct talk *t, const struct frame *f, struct err *err)
+{
+    if (f->len < 5)
+        return err_set(err, ERR_UNAVAILABLE, "the sandbox's agent sent nonsense");
+    int sys = (int)frame_u32(f->payload);
+    if (f->payload[4] == STEP_CWD)
+        return err_set(err, ERR_INVALID, "cwd: %s",
+                       sys == ENOENT ? "no such directory" : failed_why(sys));
+    if (f->payload[4] != STEP_EXEC)
+        return err_set(err, ERR_UNAVAILABLE, "the command could not be started: %s",
+                       failed_why(sys));
+    char text[512];
+    int n =
+        snprintf(text, sizeof text, "exec: %.256s: %s\n", t->req->argv->items[0], failed_why(sys));
+    t->result->code = sys == ENOENT ? 127 : 126;
+    t->result->bytes[EXEC_STDERR] += (uint64_t)n;
+    t->ended = true;
+    if (t->sink->write(t->sink->ctx, EXEC_STDERR, text, (size_t)n) < 0)
+        t->gone = true;
+    return 0;
+}
+
+static int on_frame(struct talk *t, const struct frame *f, struct err *err)
+{
+    struct frame_exit e;
+    enum exec_stream stream = f->type == FRAME_STDOUT ? EXEC_STDOUT : EXEC_STDERR;
+    switch (f->type) {
+    case FRAME_STARTED:
+        if (f->len < 4 || t->started)
+            break;
+        t->started = true;
+        t->result->pid = frame_u32(f->payload);
+        if (t->sink->started && t->sink->started(t->sink->ctx, t->result->pid) < 0)
+            t->gone = true;
+        return 0;
+    case FRAME_STDOUT:
+    case FRAME_STDERR:
+        t->result->bytes[stream] += f->len;
+        if (f->len && t->sink->write(t->sink->ctx, stream, f->payload, f->len) < 0)
+            t->gone = true;
+        return 0;
+    case FRAME_FAILED:
+        return on_failed(t, f, err);
+    case FRAME_EXIT:
+        if (frame_get_exit(f, &e) < 0)
+            break;
+        t->result->code = e.code & 0xff;
+        t->result->signal = e.signal <= 64 ? e.signal : 0;
+        t->result->timed_out = e.timed_out;
+        t->result->leftovers = e.leftovers;
+        t->ended = true;
+        return 0;
+    default:
+        break;
+    }
+    return err_set(err, ERR_UNAVAILABLE, "the sandbox's agent sent nonsense");
+}
+
+/* 1: bytes came, 0: end of stream. */
+static int receive(struct talk *t, struct err *err)
+{
+    char *room = buf_room(&t->in, 64 * KIB);
+    if (!room)
+        return err_set(err, ERR_UNAVAILABLE, "the sandbox's agent sent nonsense");
+    ssize_t n = recv(t->fd, room, 64 * KIB, MSG_DONTWAIT);
+    if (n < 0)
+        return errno == EAGAIN || errno == EINTR ? 1 : 0;
+    if (n == 0)
+        return 0;
+    buf_grew(&t->in, (size_t)n);
+    size_t at = 0;
+    while (!t->ended && !t->gone) {
+        struct frame f;
+        size_t size;
+        int got = frame_parse((const uint8_t *)t->in.data + at, t->in.len - at, &f, &size);
+        if (got < 0)
+            return err_set(err, ERR_UNAVAILABLE, "the sandbox's agent sent nonsense");
+        if (got == 0)
+            break;
+        if (on_frame(t, &f, err) < 0)
+            return -1;
+        at += size;
+    }
+    buf_drop(&t->in, at);
+    return 1;
+}
+
+/* Feeds stdin as far as the stream takes it; a frame is sent whole once begun. */
+static void feed(struct talk *t)
+{
+    uint8_t head[FRAME_HEADER];
+    while (t->fed < t->req->stdin_len) {
+        size_t len = t->req->stdin_len - t->fed;
+        if (len > 32 * KIB)
+            len = 32 * KIB;
+        frame_header(head, FRAME_STDIN, (uint32_t)len);
+        struct pollfd p = { .fd = t->fd, .events = POLLOUT };
+        if (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT))
+            return;
+        /* A Unix stream socket is writable only while at most a quarter of its buffer is in use, so
+         * a chunk always fits and these sends do not block. */
+        if (send(t->fd, head, sizeof head, MSG_NOSIGNAL | MSG_MORE) != (ssize_t)sizeof head)
+            return;
+        for (size_t sent = 0; sent < len;) {
+            ssize_t n = send(t->fd, t->req->stdin_text + t->fed + sent, len - sent, MSG_NOSIGNAL);
+            if (n <= 0)
+                return; /* the stream is gone: receive() sees it */
+            sent += (size_t)n;
+        }
+        t->fed += len;
+    }
+    if (!t->eof_sent) {
+        frame_header(head, FRAME_EOF, 0);
+        (void)send(t->fd, head, sizeof head, MSG_NOSIGNAL); /* as above */
+        t->eof_sent = true;
+    }
+}
+
+static int converse(struct talk *t, struct err *err)
+{
+    int64_t deadline =
+        t->req->timeout_ms ? clock_mono_ms() + t->req->timeout_ms + END_SLACK_MS : INT64_MAX;
+    int64_t look = clock_mono_ms() + GONE_LOOK_MS;
+    int gone_fd = t->sink->gone_fd;
+    for (;;) {
+        bool feeding = t->started && t->req->stdin_text && !t->eof_sent;
+        struct pollfd p[2] = { { .fd = t->fd, .events = (short)(POLLIN | (feeding ? POLLOUT : 0)) },
+                               { .fd = gone_fd, .events = POLLRDHUP } };
+        int64_t until = look < deadline ? look : deadline;
+        if (poll(p, 2, clock_left_ms(until)) < 0 && errno != EINTR)
+            return err_sys(err, errno, "wait for the command");
+        if (p[0].revents & POLLOUT)
+            feed(t);
+        if (p[0].revents & (POLLIN | POLLHUP | POLLERR)) {
+            int got = receive(t, err);
+            if (got < 0 || t->ended)
+                return got < 0 ? -1 : 0;
+            if (got == 0)
+                return err_set(
+                    err, ERR_UNAVAILABLE,
+                    "the command was cut off: the sandbox stopped, or its supervisor was killed");
+            if (t->req->detach && t->started)
+                return 0;
+        }
+        int64_t now = clock_mono_ms();
+        if (p[1].revents || now >= look) {
+            look = now + GONE_LOOK_MS;
+            if (p[1].revents)
+                gone_fd = -1; /* a half-close stays readable: from here on once a second */
+            if (t->sink->gone && t->sink->gone(t->sink->ctx))
+                t->gone = true;
+            else if (p[1].revents)
+                look = now + 20; /* a peer that has really left shows it within a round trip */
+        }
+        if (t->gone && !t->req->detach)
+            return err_set(err, ERR_CANCELLED, "the client went away");
+        if (now >= deadline)
+            return err_set(err, ERR_TIMEOUT, "the command did not end in time");
+    }
+}
+
+int core_exec(struct core *c, const struct caller *who, const struct sandbox_id *id,
+              const struct core_exec *req, const struct exec_sink *sink, struct exec_result *ret,
+              struct err *err)
+{
+    const struct sandbox *s = NULL;
+    if (req->argv->count == 0 || !req->argv->items[0][0])
+        return err_set(err, ERR_INVALID, "cmd: must not be empty");
+    if (req->env && core_check_env(req->env, err) < 0)
+        return -1;
+    if (core_get(c, who, id, &s, err) < 0)
+        return -1;
+    if (s->state != SANDBOX_RUNNING) {
+        core_unref(s);
+        if (core_start(c, who, id, &s, err) < 0)
+            return -1;
+    }
+    registry_touch(c->registry, id);
+    if (!registry_exec_begin(c->registry, id)) {
+        core_unref(s);
+        return err_set(err, ERR_CAPACITY, "%d commands run in this sandbox already",
+                       EXEC_PER_SANDBOX_MAX);
+    }
+    *ret = (struct exec_result){ 0 };
+    struct talk t = { .fd = -1,
+                      .req = req,
+                      .sink = sink,
+                      .result = ret,
+                      .in = BUF_INIT(FRAME_PAYLOAD_MAX + 128 * KIB) };
+    int rc = spawn(c, s, req, &t.fd, err);
+    if (rc == 0)
+        rc = converse(&t, err);
+    auto_fd(&t.fd);
+    buf_release(&t.in);
+    core_unref(s);
+    registry_exec_end(c->registry, id);
+    registry_touch(c->registry, id);
+    volume_touched(c->p.volume, id);
+    return rc;
+}

@@ -1,0 +1,54 @@
+/* What the files of core/ share. Private to the room. */
+#ifndef CORE_INSIDE_H
+#define CORE_INSIDE_H
+
+#include <stdatomic.h>
+
+#include "base/mu.h"
+#include "core/core.h"
+#include "registry.h"
+
+struct core {
+    struct core_parts p;
+    struct registry *registry;
+    char *node; /* this machine's name in the rows */
+    atomic_bool booted;
+    /* At most ENGINE_STARTS_AT_ONCE sandboxes are brought up at a time. */
+    struct mu gate;
+    struct cond gate_open;
+    uint32_t starting GUARDED_BY(gate);
+};
+
+/* Moves the row along the edge of `event`: commits, then shows it in memory. m may be NULL. Returns
+ * 0 and a new reference in *ret (NULL: not wanted); ERR_CONFLICT: no such edge, or somebody else
+ * moved first. */
+int core_fire(struct core *c, const struct sandbox *row, enum sandbox_event event,
+              const struct store_move *m, const struct sandbox **ret, struct err *err);
+
+/* From row and workspace to an agent that was heard. The caller owns the row's CREATING or STARTING
+ * state; it ends in RUNNING, or in ERROR or STOPPED with the cause, and err says why. */
+int core_bring_up(struct core *c, const struct sandbox *row, struct err *err);
+/* Ends the container; the caller owns STOPPING. */
+int core_bring_down(struct core *c, const struct sandbox *row, const struct sandbox **ret,
+                    struct err *err);
+/* Container, workspace (on purge) and row go; the caller owns DELETING. */
+int core_finish_delete(struct core *c, const struct sandbox *row, uint64_t *ret_freed,
+                       struct err *err);
+
+/* The row, when it is the caller's. */
+const struct sandbox *core_own_row(struct core *c, const struct caller *who,
+                                   const struct sandbox_id *id, struct err *err);
+/* As core_own_row, once it is in no -ING state. *ret_waited: somebody was at it before. */
+const struct sandbox *core_settled_row(struct core *c, const struct caller *who,
+                                       const struct sandbox_id *id, bool *ret_waited,
+                                       struct err *err);
+/* Names, number and size of variables that a command or a sandbox is to get. */
+int core_check_env(const struct strmap *env, struct err *err);
+/* Fails with ERR_ENGINE when the engine is away: asked before a claim, so that nothing is begun in
+ * vain. */
+int core_engine_there(struct core *c, struct err *err);
+/* Removes the files of a workspace and its record. */
+int core_purge_workspace(struct core *c, const struct sandbox_id *id, uint64_t *ret_freed,
+                         struct err *err);
+
+#endif

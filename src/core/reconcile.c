@@ -1,0 +1,258 @@
+/* Making rows and containers agree. The row says what ought to be; the engine says what is.
+ *
+ * -ING states without an owner are what a crash (or a failure to write) left behind: they are led
+ * on in the direction they were going. A container without a row is removed: rows are written
+ * before containers exist. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "base/worker.h"
+#include "inside.h"
+
+#define TOUCH_BATCH 256
+#define IDEM_KEEP_MS (48LL * 3600 * 1000) /* P-2 promises 24 h */
+
+static void container_name(const struct sandbox_id *id, char out[2 + ID_LEN + 1])
+{
+    out[0] = 's';
+    out[1] = '-';
+    sandbox_id_lower(id, out + 2);
+}
+
+/* Why a container that should run does not, for people. */
+static void ended_why(const struct runtime_container *box, char *out, size_t size)
+{
+    if (!box)
+        (void)snprintf(out, size, "the container was removed from outside");
+    else if (box->oom_killed)
+        (void)snprintf(out, size, "out of memory: the sandbox reached its memory limit");
+    else
+        (void)snprintf(out, size, "the container ended with exit code %d", box->exit_code);
+}
+
+static int row_running(struct core *c, const struct sandbox *row,
+                       const struct runtime_container *box, struct err *err)
+{
+    const struct runtime *rt = c->p.runtime;
+    if (box && (box->status == RUNTIME_RUNNING || box->status == RUNTIME_PAUSED) &&
+        str_eq(box->container_id, row->container_id)) {
+        char name[2 + ID_LEN + 1];
+        container_name(&row->id, name);
+        if (!str_eq(box->name, name)) {
+            log_warn("sandbox.renamed_back", KV_STR("id", row->id.text), KV_STR("name", box->name));
+            return rt->rename(rt->self, box->container_id, name, err);
+        }
+        return 0;
+    }
+    char why[160];
+    ended_why(box, why, sizeof why);
+    struct store_move m = { .error_message = why };
+    if (core_fire(c, row, SANDBOX_ON_EXITED, &m, NULL, err) < 0)
+        return err->code == ERR_CONFLICT ? 0 : -1; /* somebody is at it: their outcome counts */
+    link_forget(c->p.link, &row->id);
+    log_warn("sandbox.ended", KV_STR("id", row->id.text), KV_STR("why", why));
+    return 0;
+}
+
+/* box: NULL when there is none. The row may be older than what is true by now: every step is a
+ * compare and set. */
+static int reconcile_row(struct core *c, const struct sandbox *row,
+                         const struct runtime_container *box, struct err *err)
+{
+    const struct runtime *rt = c->p.runtime;
+    uint64_t freed;
+    int rc = 0;
+    if (row->state == SANDBOX_RUNNING)
+        return row_running(c, row, box, err);
+    if (sandbox_state_settled(row->state)) {
+        if (!box || (box->status != RUNTIME_RUNNING && box->status != RUNTIME_PAUSED))
+            return 0;
+        log_warn("sandbox.started_by_hand", KV_STR("id", row->id.text));
+        return rt->stop(rt->self, box->container_id, 0, err);
+    }
+    if (!registry_take(c->registry, &row->id))
+        return 0; /* its owner is at work */
+    const struct sandbox *now = registry_get(c->registry, &row->id);
+    if (!now || now->state != row->state) {
+        registry_disown(c->registry, &row->id); /* settled in between; the next round looks again */
+    } else if (now->state == SANDBOX_STOPPING) {
+        rc = core_bring_down(c, now, NULL, err);
+    } else if (now->state == SANDBOX_DELETING) {
+        rc = core_finish_delete(c, now, &freed, err);
+    } else {
+        log_info("sandbox.rolled_forward", KV_STR("id", now->id.text),
+                 KV_STR("state", sandbox_state_name(now->state)));
+        rc = core_bring_up(c, now, err);
+    }
+    core_unref(now);
+    return rc;
+}
+
+/* --- the whole comparison --- */
+
+struct round { /* one reconciliation; its jobs share it */
+    struct core *core;
+    struct runtime_container *boxes;
+    size_t n_boxes;
+};
+
+struct row_job {
+    struct round *round;
+    const struct sandbox *row;
+};
+
+static const struct runtime_container *box_of(const struct round *r, const struct sandbox *row)
+{
+    const struct runtime_container *found = NULL;
+    for (size_t i = 0; i < r->n_boxes; i++) {
+        if (!sandbox_id_eq(&r->boxes[i].id, &row->id))
+            continue;
+        found = &r->boxes[i];
+        if (str_eq(found->container_id, row->container_id))
+            break; /* the recorded one, should there be several */
+    }
+    return found;
+}
+
+static void row_job(void *arg)
+{
+    struct row_job *job = arg;
+    struct err err;
+    if (reconcile_row(job->round->core, job->row, box_of(job->round, job->row), &err) < 0)
+        log_warn("reconcile.row_failed", KV_STR("id", job->row->id.text), KV_ERR(&err));
+    core_unref(job->row);
+    free(job);
+}
+
+static void remove_orphans(const struct round *r)
+{
+    const struct runtime *rt = r->core->p.runtime;
+    for (size_t i = 0; i < r->n_boxes; i++) {
+        const struct runtime_container *box = &r->boxes[i];
+        struct err err;
+        const struct sandbox *row = registry_get(r->core->registry, &box->id);
+        core_unref(row);
+        if (row)
+            continue;
+        log_warn("reconcile.orphan_removed", KV_STR("id", box->id.text),
+                 KV_STR("container", box->container_id));
+        if (rt->remove(rt->self, box->container_id, &err) < 0)
+            log_warn("reconcile.orphan_stays", KV_STR("id", box->id.text), KV_ERR(&err));
+    }
+}
+
+/* Purges that were begun without a row to remember them by. */
+static int finish_purges(struct core *c, struct err *err)
+{
+    struct store_workspace *list = NULL;
+    size_t count = 0;
+    if (store_workspaces_purging(c->p.store, &list, &count, err) < 0)
+        return -1;
+    for (size_t i = 0; i < count; i++) {
+        struct err why;
+        uint64_t freed;
+        if (core_purge_workspace(c, &list[i].id, &freed, &why) < 0 ||
+            store_workspace_gone(c->p.store, &list[i].id, &why) < 0)
+            log_warn("reconcile.purge_failed", KV_STR("id", list[i].id.text), KV_ERR(&why));
+        store_workspace_release(&list[i]);
+    }
+    free(list);
+    return 0;
+}
+
+/* Agents that outlived the last daemon redial as soon as their socket is there: before anything
+ * slow. */
+static void expect_agents(struct core *c)
+{
+    static const struct core_filter running = { .state = SANDBOX_RUNNING };
+    const struct sandbox **rows;
+    size_t count;
+    bool more;
+    registry_list(c->registry, NULL, &running, &rows, &count, &more);
+    for (size_t i = 0; i < count; i++) {
+        struct err err;
+        if (link_expect(c->p.link, &rows[i]->id, rows[i]->secret, false, &err) < 0)
+            log_warn("reconcile.socket_failed", KV_STR("id", rows[i]->id.text), KV_ERR(&err));
+        core_unref(rows[i]);
+    }
+    free(rows);
+}
+
+int core_reconcile(struct core *c, bool boot, struct err *err)
+{
+    static const struct core_filter all = { .state = -1 };
+    struct round r = { .core = c };
+    const struct sandbox **rows;
+    size_t count;
+    bool more;
+    if (boot) {
+        expect_agents(c);
+        if (volume_sweep(c->p.volume, err) < 0)
+            log_warn("reconcile.sweep_failed", KV_ERR(err));
+    }
+    if (c->p.runtime->list(c->p.runtime->self, &r.boxes, &r.n_boxes, err) < 0)
+        return -1;
+    /* Rows after containers: a container in the list whose row is missing was deleted, never
+     * created. */
+    registry_list(c->registry, NULL, &all, &rows, &count, &more);
+    remove_orphans(&r);
+    struct pool *pool = pool_new("reconcile", ENGINE_STARTS_AT_ONCE, (uint32_t)count + 1, 1000);
+    for (size_t i = 0; i < count; i++) {
+        struct row_job *job = mem_new(1, sizeof *job);
+        *job = (struct row_job){ &r, rows[i] };
+        bool slow = !sandbox_state_settled(rows[i]->state);
+        if (!slow || pool_run(pool, row_job, job, err) < 0)
+            row_job(job);
+    }
+    pool_stop(pool);
+    free(rows);
+    free(r.boxes);
+    if (finish_purges(c, err) < 0)
+        return -1;
+    if (boot)
+        atomic_store(&c->booted, true);
+    return 0;
+}
+
+int core_reconcile_one(struct core *c, const struct sandbox_id *id, struct err *err)
+{
+    const struct runtime *rt = c->p.runtime;
+    struct runtime_container box;
+    char name[2 + ID_LEN + 1];
+    const struct sandbox *row = registry_get(c->registry, id);
+    if (!row)
+        return 0; /* being deleted, or an orphan: the sweep's business */
+    container_name(id, name);
+    int rc = rt->inspect(rt->self, row->container_id ? row->container_id : name, &box, err);
+    const struct runtime_container *found = rc == 0 && sandbox_id_eq(&box.id, id) ? &box : NULL;
+    if (rc == 0 || err->code == ERR_NOT_FOUND)
+        rc = reconcile_row(c, row, found, err);
+    core_unref(row);
+    return rc;
+}
+
+int core_flush(struct core *c, struct err *err)
+{
+    struct store_activity batch[TOUCH_BATCH];
+    size_t n;
+    while ((n = registry_take_touched(c->registry, batch, TOUCH_BATCH)) > 0)
+        if (store_touch(c->p.store, batch, n, err) < 0)
+            return -1;
+    return store_idem_expire(c->p.store, clock_wall_ms() - IDEM_KEEP_MS, err);
+}
+
+int core_ready(struct core *c, struct err *err)
+{
+    if (store_ping(c->p.store, err) < 0 || core_engine_there(c, err) < 0)
+        return -1;
+    if (!atomic_load(&c->booted))
+        return err_set(err, ERR_UNAVAILABLE,
+                       "still comparing containers with the database after the start");
+    return 0;
+}
