@@ -12,9 +12,9 @@
 
 struct agent {
     const char *socket_path;
-    char **environ;              /* the image's; every command's environment starts with it */
-    int signal_fd;               /* all signals we care for; each process reads its own from it */
-    int null_fd;                 /* stdin of commands that are fed nothing */
+    char **environ; /* the image's; every command's environment starts with it */
+    int signal_fd;  /* all signals we care for; each process reads its own from it */
+    int null_fd;    /* stdin of commands that are fed nothing */
     bool has_secret;
     uint8_t secret[FRAME_SECRET];
 };
@@ -29,7 +29,8 @@ int dial(const struct agent *a, enum frame_hello_kind kind, uint64_t number, int
 #define FAILED_MAX (FRAME_HEADER + FRAME_FAILED_MIN + 64)
 size_t put_failed(uint8_t out[FAILED_MAX], int error, enum frame_step step);
 
-/* Runs one command to its end, over a stream of its own. Called in a fresh fork; does not return. */
+/* Runs one command to its end, over a stream of its own. Called in a fresh fork; does not return.
+ */
 _Noreturn void monitor_run(const struct agent *a, const struct frame_spawn *spec);
 
 /* The started command as its monitor sees it. */
@@ -41,8 +42,8 @@ struct command {
 int command_start(const struct agent *a, const struct frame_spawn *spec, struct command *ret,
                   enum frame_step *ret_step);
 
-/* Signals every descendant of this process, leaving out children in spared[] and what is below them.
- * Returns how many live ones it found. */
+/* Signals every descendant of this process, leaving out children in spared[] and what is below
+ * them. Returns how many live ones it found. */
 unsigned tree_signal(int sig, const pid_t *spared, size_t spared_count);
 /* KILL for all of them, in a way that a fork bomb cannot outrun. Returns as tree_signal. */
 unsigned tree_kill(const pid_t *spared, size_t spared_count);

@@ -22,8 +22,9 @@ bool signals_take(const struct agent *a)
     struct signalfd_siginfo info;
     bool stop = false;
     while (read(a->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
-        /* Code in the sandbox has our uid and may signal us, but only what comes from outside our pid
-         * namespace (pid 0) speaks for the Engine. Not being PID 1, we live in somebody's test. */
+        /* Code in the sandbox has our uid and may signal us, but only what comes from outside our
+         * pid namespace (pid 0) speaks for the Engine. Not being PID 1, we live in somebody's test.
+         */
         if (info.ssi_signo != SIGCHLD && (info.ssi_pid == 0 || getpid() != 1))
             stop = true;
     }

@@ -1,11 +1,12 @@
 /* PID 1 of a sandbox.
  *
- * Owns the control connection and the list of monitors, one for each command (monitor.c). It dials the
- * daemon before anything else runs, so that it alone can be given the secret; when the daemon goes away
- * it dials again, and what runs goes on. It reaps everything, and has no blocking call but poll.
+ * Owns the control connection and the list of monitors, one for each command (monitor.c). It dials
+ * the daemon before anything else runs, so that it alone can be given the secret; when the daemon
+ * goes away it dials again, and what runs goes on. It reaps everything, and has no blocking call
+ * but poll.
  *
- * The secret lives in memory that other processes of our uid cannot read: neither we nor a monitor is
- * dumpable (a fork inherits that), so no ptrace, no /proc/<pid>/mem, no core.
+ * The secret lives in memory that other processes of our uid cannot read: neither we nor a monitor
+ * is dumpable (a fork inherits that), so no ptrace, no /proc/<pid>/mem, no core.
  *
  * Children of PID 1 are monitors and nothing else. An orphan gets here only when its monitor, a
  * subreaper, was killed by code in the sandbox or gave up; its command has nobody to answer to any
@@ -70,7 +71,8 @@ static void refuse(const struct frame_spawn *spec, int error)
     int fd = dial(&agent, HELLO_STREAM, spec->number, SOCK_NONBLOCK);
     if (fd < 0)
         return;
-    (void)send(fd, out, put_failed(out, error, STEP_FORK), MSG_NOSIGNAL); /* fits, or nobody reads */
+    (void)send(fd, out, put_failed(out, error, STEP_FORK),
+               MSG_NOSIGNAL); /* fits, or nobody reads */
     close(fd);
 }
 
@@ -186,8 +188,8 @@ static void reap(void)
         _exit(0);
 }
 
-/* The Engine's stop: everybody gets TERM and a little time. Monitors block it, and so can still tell how
- * their commands ended. The rest dies with us. */
+/* The Engine's stop: everybody gets TERM and a little time. Monitors block it, and so can still
+ * tell how their commands ended. The rest dies with us. */
 static void stop(void)
 {
     if (stop_at != NEVER)

@@ -1,9 +1,9 @@
-/* One command's guardian: a fork of the agent that starts it, copies its pipes to and from a stream of
- * its own, and leaves when the command and all its descendants have ended.
+/* One command's guardian: a fork of the agent that starts it, copies its pipes to and from a stream
+ * of its own, and leaves when the command and all its descendants have ended.
  *
- * All memory is static. Back-pressure is the kernel's: a pipe is read only when what was read before
- * has gone into the stream, so a slow reader slows the command and nobody else. Nothing here blocks
- * but poll: stdin that nobody takes does not hold up output, nor the other way round.
+ * All memory is static. Back-pressure is the kernel's: a pipe is read only when what was read
+ * before has gone into the stream, so a slow reader slows the command and nobody else. Nothing here
+ * blocks but poll: stdin that nobody takes does not hold up output, nor the other way round.
  *
  * Being a subreaper, it inherits every orphan below it: "no descendant left" is what waitpid says.
  * Sandbox code has our uid and can kill us; the stream then ends without FRAME_EXIT, and PID 1, who
@@ -41,7 +41,7 @@ static struct monitor {
     int64_t timeout_at, kill_at, give_up_at; /* NEVER: not set */
 
     bool stdin_blocked, stdin_last;
-    bool err_first; /* whose turn it is, so that a busy stdout does not starve stderr */
+    bool err_first;      /* whose turn it is, so that a busy stdout does not starve stderr */
     uint32_t stdin_left; /* bytes missing of the FRAME_STDIN under way */
     size_t in_len;
     size_t out_at, out_len;
@@ -56,7 +56,8 @@ static void close_end(int *fd)
     *fd = -1;
 }
 
-/* Begins the end: TERM for all now, KILL after grace_ms. A later call can only shorten the grace. */
+/* Begins the end: TERM for all now, KILL after grace_ms. A later call can only shorten the grace.
+ */
 static void end_all(int64_t grace_ms)
 {
     int64_t kill_at = now_ms() + grace_ms;
@@ -92,8 +93,8 @@ static void flush(void)
     if (m.stream_deaf)
         m.out_at = m.out_len = 0;
     while (m.out_at < m.out_len) {
-        ssize_t n = send(m.stream, m.out + m.out_at, m.out_len - m.out_at,
-                         MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t n =
+            send(m.stream, m.out + m.out_at, m.out_len - m.out_at, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
             return;
         if (n < 0) {
@@ -300,14 +301,14 @@ static void wait_for_something(int64_t until)
     bool out_full = m.out_len > 0;
     bool want_in = m.in_len < sizeof m.in;
     struct pollfd p[] = {
-        { .fd = m.stream,
-          .events = (short)((want_in ? POLLIN : 0) | (out_full ? POLLOUT : 0)) },
+        { .fd = m.stream, .events = (short)((want_in ? POLLIN : 0) | (out_full ? POLLOUT : 0)) },
         { .fd = m.agent->signal_fd, .events = POLLIN },
         { .fd = out_full ? -1 : m.cmd.out_fd, .events = POLLIN },
         { .fd = out_full ? -1 : m.cmd.err_fd, .events = POLLIN },
         { .fd = m.stdin_blocked ? m.cmd.in_fd : -1, .events = POLLOUT },
     };
-    /* A hang-up is reported over and over; once known, the stream matters only for what is unread. */
+    /* A hang-up is reported over and over; once known, the stream matters only for what is unread.
+     */
     if (m.stream_hup && !want_in)
         p[0].fd = -1;
     int64_t left = until == NEVER ? -1 : until - now_ms();

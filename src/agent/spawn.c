@@ -1,8 +1,8 @@
 /* Starts a command: working directory, environment, pipes, exec.
  *
- * The child is made by vfork: it borrows our memory until it has become the command, which is both the
- * fastest way and lets it report a failure by plain assignment. All signals are blocked in us, so
- * nothing can run in the borrowed memory but the few lines of child(). */
+ * The child is made by vfork: it borrows our memory until it has become the command, which is both
+ * the fastest way and lets it report a failure by plain assignment. All signals are blocked in us,
+ * so nothing can run in the borrowed memory but the few lines of child(). */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -59,9 +59,9 @@ static bool is_below(const char *path, const char *root)
     return strncmp(path, root, n) == 0 && (path[n] == 0 || path[n] == '/');
 }
 
-/* Enters the working directory. Magic links (/proc/self/fd/3, /proc/1/root) could lead to directories
- * that are no part of the sandbox's tree, so they are never followed, and where we then really are must
- * be one of the places meant for commands. */
+/* Enters the working directory. Magic links (/proc/self/fd/3, /proc/1/root) could lead to
+ * directories that are no part of the sandbox's tree, so they are never followed, and where we then
+ * really are must be one of the places meant for commands. */
 static int enter(const char *cwd)
 {
     struct how how = { .flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = NO_MAGICLINKS };
@@ -155,8 +155,8 @@ static int exec_by_path(void)
     }
 }
 
-/* In borrowed memory. Every signal has its default action since the agent's first moments; only the mask
- * is left to reset. Returns only the reason why there is no command. */
+/* In borrowed memory. Every signal has its default action since the agent's first moments; only the
+ * mask is left to reset. Returns only the reason why there is no command. */
 static int child(int in, int out, int err)
 {
     sigset_t none;

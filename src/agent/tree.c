@@ -1,8 +1,9 @@
 /* Finds and signals descendants.
  *
- * The only source is /proc: each stat line names the parent. setsid and double forks change nothing,
- * because every caller of this is a subreaper (or PID 1): an orphan becomes its child. One pass is a
- * snapshot and may miss who is born meanwhile; callers repeat until waitpid says that none is left. */
+ * The only source is /proc: each stat line names the parent. setsid and double forks change
+ * nothing, because every caller of this is a subreaper (or PID 1): an orphan becomes its child. One
+ * pass is a snapshot and may miss who is born meanwhile; callers repeat until waitpid says that
+ * none is left. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -97,8 +98,7 @@ static void mark(const pid_t *spared, size_t spared_count)
     pid_t self = getpid();
     snapshot();
     for (size_t i = 0; i < proc_count; i++)
-        procs[i].doomed =
-            procs[i].parent == self && !is_spared(procs[i].pid, spared, spared_count);
+        procs[i].doomed = procs[i].parent == self && !is_spared(procs[i].pid, spared, spared_count);
     for (bool changed = true; changed;) {
         changed = false;
         for (size_t i = 0; i < proc_count; i++) {
@@ -132,7 +132,8 @@ unsigned tree_signal(int sig, const pid_t *spared, size_t spared_count)
 unsigned tree_kill(const pid_t *spared, size_t spared_count)
 {
     /* Stopped processes do not fork: stop all that are seen until a pass sees no running one, and
-     * only then kill. A bomb that forks faster than a pass is met again in the caller's next round. */
+     * only then kill. A bomb that forks faster than a pass is met again in the caller's next round.
+     */
     for (unsigned pass = 0; pass < 16; pass++) {
         unsigned running = 0;
         mark(spared, spared_count);

@@ -1,6 +1,6 @@
 /* Codec of the frames between daemon and agent. Pure functions over bytes: every length is checked
- * against what is there before it is used, in both directions, because each end must survive the other
- * gone mad. The agent links this file, so it uses nothing of libc but memcpy. */
+ * against what is there before it is used, in both directions, because each end must survive the
+ * other gone mad. The agent links this file, so it uses nothing of libc but memcpy. */
 #include "wire/frames.h"
 
 #include <string.h>

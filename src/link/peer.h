@@ -1,0 +1,88 @@
+/* What the files of this room share: link.c is the door, loop.c the thread that listens, rundir.c
+ * the files. Everything in struct link but the paths and `epoll` is guarded by its lock; system
+ * calls made under it never block (sockets are used with MSG_DONTWAIT throughout). */
+#ifndef LINK_PEER_H
+#define LINK_PEER_H
+
+#include "base/buf.h"
+#include "base/mu.h"
+#include "link/link.h"
+
+#define SOCKET_NAME "agent.sock"
+#define PEER_BUCKETS 1024
+
+enum conn_kind { CONN_WAKE, CONN_LISTEN, CONN_PENDING, CONN_CONTROL };
+
+/* One descriptor that epoll watches. A conn may be closed by any thread that has the lock, but is
+ * freed only by the loop, after it has gone through the events that may still point to it. */
+struct conn {
+    enum conn_kind kind;
+    int fd;
+    bool dead;
+    bool paused; /* LISTEN: taken out while descriptors are short */
+    struct peer *peer;
+    struct conn *prev, *next; /* PENDING: all of them, oldest first; dead: next only */
+    int64_t hello_deadline_ms;
+    uint8_t in[FRAME_HEADER + FRAME_HELLO_LEN];
+    size_t in_len;
+    struct buf out; /* CONTROL: what the agent has not taken yet */
+};
+
+/* A thread that waits for a stream. On that thread's stack. */
+struct waiter {
+    uint64_t number;
+    int fd; /* the stream, once it is there */
+    bool failed;
+    struct cond changed;
+    struct waiter *next;
+};
+
+/* One expected sandbox. */
+struct peer {
+    struct sandbox_id id;
+    uint8_t secret[FRAME_SECRET];
+    bool fresh; /* nobody has got the secret yet */
+    struct conn *listener, *control;
+    size_t pending;
+    struct waiter *waiters;
+    struct peer *next;
+};
+
+struct link {
+    char *agent_path, *run_root;
+    int epoll;
+    unsigned long thread;
+    struct mu lock;
+    struct cond changed; /* an agent came or went */
+    bool started, stopping;
+    struct conn *wake;
+    int64_t paused_until_ms; /* 0: no listener is paused */
+    uint64_t next_number;
+    struct peer *peers[PEER_BUCKETS];
+    struct conn *pending_first, *pending_last;
+    struct conn *dead;
+};
+
+/* --- loop.c --- */
+void *loop_run(void *link);
+/* Takes fd over and watches it; NULL when the kernel refuses, fd is closed then. */
+struct conn *conn_new(struct link *l, struct peer *p, enum conn_kind kind, int fd)
+    REQUIRES(&l->lock);
+void conn_close(struct link *l, struct conn *c) REQUIRES(&l->lock);
+/* Frees the conns that are dead; only for the loop, and for whoever has outlived it. */
+void conn_bury(struct link *l) REQUIRES(&l->lock);
+/* Sends or queues one whole frame; -1 when too much is queued or the agent is gone. */
+int control_send(struct link *l, struct peer *p, const uint8_t *frame, size_t len)
+    REQUIRES(&l->lock);
+/* Makes the loop look round. */
+void loop_wake(struct link *l);
+
+/* --- rundir.c --- */
+/* Puts the embedded agent into <data>/bin; *ret_path is the caller's. */
+int agent_install(const char *data_dir, char **ret_path, struct err *err);
+/* Makes the run directory and a listening socket in it; an earlier socket is replaced in one step.
+ */
+int rundir_listen(const char *path, int *ret_fd, struct err *err);
+void rundir_remove(const char *path);
+
+#endif
