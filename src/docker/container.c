@@ -111,7 +111,7 @@ int docker_create(void *self, const struct runtime_spec *spec, char ret_containe
 /* Lowers what later creates ask for below what this container asked for. */
 static void nofile_lower(struct docker *d, const char *container_id)
 {
-    static const unsigned steps[] = { 65536, 20000, 4096, 1024 };
+    static const unsigned steps[] = { 20000, 4096, 1024 };
     struct seen_container seen;
     struct err err;
     if (inspect(d, container_id, &seen, &err) <

@@ -25,10 +25,7 @@ static uint32_t own_nofile(void)
 static int ping(void *self, char version[32], struct err *err)
 {
     struct docker *d = self;
-    AUTO(reply) struct reply reply = REPLY_INIT;
-    if (engine_call(d->engine, &(struct call){ .op = OP_VERSION }, &reply, err) < 0)
-        return -1;
-    return reply_version(&reply.body, version, err);
+    return engine_ping(d->engine, version, err);
 }
 
 /* The name becomes a label, a filter and part of a network's name. */

@@ -131,6 +131,7 @@ struct engine {
     struct conn *idle GUARDED_BY(mu);
     size_t n_idle GUARDED_BY(mu);
     char api[16] GUARDED_BY(mu); /* empty: to be asked */
+    char version[32] GUARDED_BY(mu);
 };
 
 static void curl_once(void)
@@ -268,12 +269,13 @@ static void engine_forget(struct engine *e)
 }
 
 /* Two threads may both ask at the beginning; they learn the same. */
-static int engine_api(struct engine *e, char ret[16], struct err *err)
+static int engine_agree(struct engine *e, char api[16], char version[32], struct err *err)
 {
     mu_lock(&e->mu);
-    (void)str_copy(ret, 16, e->api); /* same size */
+    (void)str_copy(api, 16, e->api); /* same sizes */
+    (void)str_copy(version, 32, e->version);
     mu_unlock(&e->mu);
-    if (ret[0])
+    if (api[0])
         return 0;
     AUTO(reply) struct reply reply = REPLY_INIT;
     AUTO(json) struct json *j = NULL;
@@ -283,12 +285,24 @@ static int engine_api(struct engine *e, char ret[16], struct err *err)
         err->code = ERR_ENGINE;
         return err_wrap(err, "Docker Engine's version");
     }
-    if (engine_choose_api(json_text(json_key(j, "ApiVersion")), ret, err) < 0)
+    if (engine_choose_api(json_text(json_key(j, "ApiVersion")), api, err) < 0)
         return -1;
+    if (!str_copy(version, 32, json_text(json_key(j, "Version"))))
+        (void)str_copy(version, 32, "odd"); /* only shown to people */
     mu_lock(&e->mu);
-    (void)str_copy(e->api, sizeof e->api, ret);
+    (void)str_copy(e->api, sizeof e->api, api);
+    (void)str_copy(e->version, sizeof e->version, version);
     mu_unlock(&e->mu);
     return 0;
+}
+
+int engine_ping(struct engine *e, char version[32], struct err *err)
+{
+    AUTO(reply) struct reply reply = REPLY_INIT;
+    char api[16];
+    if (engine_call(e, &(struct call){ .op = OP_PING }, &reply, err) < 0)
+        return -1;
+    return engine_agree(e, api, version, err);
 }
 
 /* --- one call --- */
@@ -351,7 +365,12 @@ static int call_url(const struct call *c, const char *api, char **ret, struct er
     size_t arg = 0;
     for (const char *at = op->path; *at; at++) {
         if (at[0] == '{' && at[1] == '}') {
-            url_encode(&url, c->args[arg++]);
+            const char *text = c->args[arg++];
+            /* Encoded or not, the Engine would tidy these away and take the path for another one.
+             */
+            if (!text[0] || str_eq(text, ".") || str_eq(text, ".."))
+                return err_set(err, ERR_NOT_FOUND, "\"%s\" is no name of a %s", text, op->noun);
+            url_encode(&url, text);
             at++;
         } else {
             buf_addc(&url, *at);
@@ -515,11 +534,11 @@ int engine_call_on(struct engine *e, struct conn *conn, const struct call *c, st
                    struct err *err)
 {
     const struct op_row *op = &ops[c->op];
-    char api[16] = "";
+    char api[16] = "", version[32];
     AUTO(free) char *url = NULL;
     buf_reset(&ret->body);
     ret->status = 0;
-    if (!op->plain && engine_api(e, api, err) < 0)
+    if (!op->plain && engine_agree(e, api, version, err) < 0)
         return -1;
     if (call_url(c, api, &url, err) < 0)
         return -1;

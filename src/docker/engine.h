@@ -81,6 +81,10 @@ void conn_sleep(struct conn *c, int ms);
 /* From any thread. */
 void conn_wake(struct conn *c);
 
+/* Is somebody there, and which version ("20.10.24")? Cheap: the version is kept until the Engine
+ * was dialled anew. */
+int engine_ping(struct engine *e, char version[32], struct err *err);
+
 /* Counts the times the Engine had to be dialled anew: whatever was learnt of it before may be old.
  */
 unsigned engine_generation(struct engine *e);

@@ -17,10 +17,23 @@ static int image_missing(const char *ref, struct err *err)
     return err_remedy(err, "Build or pull the image on this host first.");
 }
 
+/* A reference is also part of a URL's path, where the Engine tidies "..", "//" and the like away.
+ */
+static bool image_ref(const char *ref)
+{
+    static const char letters[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/:@-";
+    size_t len = strlen(ref);
+    return len > 0 && strspn(ref, letters) == len && ref[0] != '/' && !strstr(ref, "..") &&
+           !strstr(ref, "//") && !strstr(ref, "./");
+}
+
 int docker_image(void *self, const char *ref, struct runtime_image *ret, struct err *err)
 {
     struct docker *d = self;
     AUTO(reply) struct reply reply = REPLY_INIT;
+    if (!image_ref(ref))
+        return image_missing(ref, err);
     const struct call look = { .op = OP_IMAGE, .args = { ref } };
     if (engine_call(d->engine, &look, &reply, err) < 0)
         return reply.status == 404 ? image_missing(ref, err) : -1;

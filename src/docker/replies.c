@@ -200,18 +200,6 @@ int reply_id(const struct buf *b, char *ret, size_t size, struct err *err)
     return 0;
 }
 
-int reply_version(const struct buf *b, char ret[32], struct err *err)
-{
-    AUTO(json) struct json *j = NULL;
-    if (parse(b, "version", &j, err) < 0)
-        return -1;
-    char version[32];
-    if (!text_at(j, "Version") || !str_copy(version, sizeof version, text_at(j, "Version")))
-        return odd(err, "version");
-    (void)str_copy(ret, sizeof version, version); /* same size */
-    return 0;
-}
-
 int reply_network(const struct buf *b, const char *instance, struct err *err)
 {
     AUTO(json) struct json *j = NULL;
@@ -326,6 +314,8 @@ static const struct cause_row causes[] = {
       "path." },
     { "executable file not found", NULL, CAUSE_OTHER, ERR_ENGINE,
       "the agent could not be run inside", "Is the data directory mounted noexec?" },
+    { "exec: \"", NULL, CAUSE_OTHER, ERR_ENGINE, "the agent could not be run inside",
+      "Is the data directory mounted noexec, or gone from the Engine's sight?" },
     { "cannot allocate memory", NULL, CAUSE_OTHER, ERR_ENGINE, "the host is out of memory",
       "Stop sandboxes, or lower their memory limit." },
     { "minimum memory limit", NULL, CAUSE_OTHER, ERR_INVALID, "the memory limit is too low", "" },
@@ -339,9 +329,10 @@ static void tail_of(const char *text, char out[CAUSE_TAIL_MAX + 1])
 {
     const char *tail = text;
     for (const char *at = strstr(text, ": "); at; at = strstr(at + 2, ": "))
-        tail = at + 2;
+        if (!str_eq(at + 2, "unknown")) /* containerd ends its messages with this code */
+            tail = at + 2;
     size_t len = 0;
-    for (; *tail && len < CAUSE_TAIL_MAX; tail++) {
+    for (; *tail && !str_eq(tail, ": unknown") && len < CAUSE_TAIL_MAX; tail++) {
         if (!isalnum((unsigned char)*tail) && !strchr(" .,-_()", *tail)) {
             len = 0; /* something odd: say nothing rather than half of it */
             break;

@@ -31,7 +31,6 @@ int reply_list(const struct buf *b, const char *network, struct runtime_containe
 int reply_old_seeds(const struct buf *b, const char *boot, struct strv *ret, struct err *err);
 /* {"Id": ...} of create and image: the whole text is at most size - 1 bytes. */
 int reply_id(const struct buf *b, char *ret, size_t size, struct err *err);
-int reply_version(const struct buf *b, char ret[32], struct err *err);
 /* ERR_CONFLICT unless it is a bridge of ours that keeps sandboxes apart. */
 int reply_network(const struct buf *b, const char *instance, struct err *err);
 /* "key: value" lines. */

@@ -44,9 +44,11 @@ static void put_mounts(struct json_out *o, const struct runtime_spec *spec)
         json_close(o);
     }
     json_unlist(o);
+    /* "exec" must be said, the Engine adds noexec otherwise; compilers run what they build in /tmp,
+     * and the workspace is executable anyway. */
     json_open(o, "Tmpfs");
-    json_put(o, "/tmp", "rw,nosuid,nodev,size=512m,mode=1777");
-    json_put(o, "/var/tmp", "rw,nosuid,nodev,size=128m,mode=1777");
+    json_put(o, "/tmp", "rw,exec,nosuid,nodev,size=512m,mode=1777");
+    json_put(o, "/var/tmp", "rw,exec,nosuid,nodev,size=128m,mode=1777");
     json_close(o);
     json_put_int(o, "ShmSize", 64 * MIB);
 }
