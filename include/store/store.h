@@ -57,6 +57,7 @@ struct store_move {
     uint8_t secret[32];
     uint32_t nofile;
     bool purge;        /* with DELETING */
+    uint32_t if_epoch; /* not 0: only while the row has this epoch */
     const char *actor; /* audit row when not NULL */
     const char *action;
 };

@@ -36,12 +36,21 @@ static void ended_why(const struct runtime_container *box, char *out, size_t siz
         (void)snprintf(out, size, "the container ended with exit code %d", box->exit_code);
 }
 
+static bool box_up(const struct runtime_container *box)
+{
+    return box && (box->status == RUNTIME_RUNNING || box->status == RUNTIME_PAUSED);
+}
+
+static bool box_is(const struct runtime_container *box, const struct sandbox *row)
+{
+    return box_up(box) && str_eq(box->container_id, row->container_id);
+}
+
 static int row_running(struct core *c, const struct sandbox *row,
                        const struct runtime_container *box, struct err *err)
 {
     const struct runtime *rt = c->p.runtime;
-    if (box && (box->status == RUNTIME_RUNNING || box->status == RUNTIME_PAUSED) &&
-        str_eq(box->container_id, row->container_id)) {
+    if (box_is(box, row)) {
         char name[2 + ID_LEN + 1];
         container_name(&row->id, name);
         if (!str_eq(box->name, name)) {
@@ -52,7 +61,9 @@ static int row_running(struct core *c, const struct sandbox *row,
     }
     char why[160];
     ended_why(box, why, sizeof why);
-    struct store_move m = { .error_message = why };
+    /* The epoch guards against a stop and a start between our look at the row and at the container.
+     */
+    struct store_move m = { .error_message = why, .if_epoch = row->epoch };
     if (core_fire(c, row, SANDBOX_ON_EXITED, &m, NULL, err) < 0)
         return err->code == ERR_CONFLICT ? 0 : -1; /* somebody is at it: their outcome counts */
     link_forget(c->p.link, &row->id);
@@ -60,22 +71,36 @@ static int row_running(struct core *c, const struct sandbox *row,
     return 0;
 }
 
+/* Somebody started the container by hand. It is ended under a claim like any other, so that a start
+ * asked for in the same moment waits instead of being ended with it. */
+static int row_not_running(struct core *c, const struct sandbox *row,
+                           const struct runtime_container *box, struct err *err)
+{
+    const struct runtime *rt = c->p.runtime;
+    const struct sandbox *mine = NULL;
+    struct store_move m = { .if_epoch = row->epoch };
+    struct err ignored;
+    if (core_fire(c, row, SANDBOX_ON_START, &m, &mine, err) < 0)
+        return err->code == ERR_CONFLICT ? 0 : -1;
+    log_warn("sandbox.started_by_hand", KV_STR("id", row->id.text));
+    int rc = rt->stop(rt->self, box->container_id, 0, err);
+    if (mine && core_fire(c, mine, SANDBOX_ON_FAILED, NULL, NULL, &ignored) < 0)
+        registry_disown(c->registry, &row->id);
+    core_unref(mine);
+    return rc;
+}
+
 /* box: NULL when there is none. The row may be older than what is true by now: every step is a
  * compare and set. */
 static int reconcile_row(struct core *c, const struct sandbox *row,
                          const struct runtime_container *box, struct err *err)
 {
-    const struct runtime *rt = c->p.runtime;
     uint64_t freed;
     int rc = 0;
     if (row->state == SANDBOX_RUNNING)
         return row_running(c, row, box, err);
-    if (sandbox_state_settled(row->state)) {
-        if (!box || (box->status != RUNTIME_RUNNING && box->status != RUNTIME_PAUSED))
-            return 0;
-        log_warn("sandbox.started_by_hand", KV_STR("id", row->id.text));
-        return rt->stop(rt->self, box->container_id, 0, err);
-    }
+    if (sandbox_state_settled(row->state))
+        return box_up(box) ? row_not_running(c, row, box, err) : 0;
     if (!registry_take(c->registry, &row->id))
         return 0; /* its owner is at work */
     const struct sandbox *now = registry_get(c->registry, &row->id);
@@ -120,11 +145,22 @@ static const struct runtime_container *box_of(const struct round *r, const struc
     return found;
 }
 
+/* The list is older than the row: what does not fit is looked at once more before anything is done
+ * about it. */
 static void row_job(void *arg)
 {
     struct row_job *job = arg;
+    struct core *c = job->round->core;
+    const struct runtime_container *box = box_of(job->round, job->row);
     struct err err;
-    if (reconcile_row(job->round->core, job->row, box_of(job->round, job->row), &err) < 0)
+    bool fits = job->row->state == SANDBOX_RUNNING       ? box_is(box, job->row)
+                : sandbox_state_settled(job->row->state) ? !box_up(box)
+                                                         : false;
+    char name[2 + ID_LEN + 1];
+    container_name(&job->row->id, name);
+    if (fits && box && !str_eq(box->name, name))
+        fits = false;
+    if (!fits && core_reconcile_one(c, &job->row->id, &err) < 0)
         log_warn("reconcile.row_failed", KV_STR("id", job->row->id.text), KV_ERR(&err));
     core_unref(job->row);
     free(job);
