@@ -113,6 +113,7 @@ struct sandbox {
     int64_t keepalive_until_ms; /* 0: none */
 };
 
+/* A deep copy, and its end; NULL is fine there. */
 struct sandbox *sandbox_copy(const struct sandbox *s);
 void sandbox_free(struct sandbox *s);
 

@@ -97,6 +97,7 @@ int frame_get_spawn(const struct frame *f, struct frame_spawn *ret);
  * struct: strings one after the other with their counts. */
 size_t frame_put_spawn(uint8_t *out, const struct frame_spawn *s, size_t argv_len, size_t env_len);
 
+/* Numbers in the link's byte order, at any alignment. */
 uint32_t frame_u32(const uint8_t *p);
 void frame_set_u32(uint8_t *p, uint32_t v);
 uint64_t frame_u64(const uint8_t *p);

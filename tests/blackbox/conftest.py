@@ -12,7 +12,6 @@ Marks: quick (part of tests/run --quick), concurrent (also run under ThreadSanit
 drill (long; not repeated on the ASan build)."""
 import os
 import shutil
-import tempfile
 
 import pytest
 
@@ -50,7 +49,7 @@ def engine():
 @pytest.fixture
 def engine_proxy():
     # Not tmp_path: a Unix socket's path must be short.
-    home = tempfile.mkdtemp(prefix=sandboxd.DATA_PREFIX)
+    home = sandboxd.make_dir()
     try:
         with EngineProxy(home + "/engine.sock") as p:
             yield p

@@ -59,6 +59,25 @@ def until(probe, deadline_s=10.0, what="condition", every_s=0.01):
         time.sleep(every_s)
 
 
+def process_began(pid):
+    """When a process began, as the kernel's text: with the pid it names one process for good. None
+    when there is none."""
+    try:
+        stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = stat[stat.rindex(")") + 2:].split()
+    return None if fields[0] == "Z" else fields[19]
+
+
+def make_dir():
+    """A fresh /tmp/sandboxed-test-XXXXXXXX with a note of its owner, so that leftovers.py can tell
+    whether somebody still uses it. The caller removes it."""
+    path = tempfile.mkdtemp(prefix=DATA_PREFIX)
+    pathlib.Path(path, "owner").write_text(f"{os.getpid()} {process_began(os.getpid())}\n")
+    return path
+
+
 def new_id():
     """A fresh sandbox id: 26 Crockford letters, upper-case."""
     alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -482,7 +501,7 @@ class Daemon:
 
     def __init__(self, binary=None, **env):
         self.binary = binary or BINARY
-        self.dir = tempfile.mkdtemp(prefix=DATA_PREFIX)
+        self.dir = make_dir()
         self.data_dir = self.dir + "/data"
         self.log_path = self.dir + "/stderr.log"
         self.port = free_port()
@@ -490,8 +509,6 @@ class Daemon:
         self.process = None
         self.expect_exit = True # set while it must be running: a crash is then noticed
         self.checked = 0        # bytes of the log that were searched for sanitizer reports
-        # Whoever finds the directory can tell whether its owner still lives.
-        pathlib.Path(self.dir, "owner").write_text(f"{os.getpid()}\n")
         self.env = {k: v for k, v in os.environ.items()
                     if k in ("PATH", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS",
                              "LSAN_OPTIONS")}
