@@ -14,6 +14,15 @@
 #define HTTP_IDLE_TIMEOUT_S 60         /* keep-alive without a request */
 #define HTTP_STREAM_WINDOW (256 * KIB) /* bytes of one body in memory, each direction */
 #define HTTP_STALL_MS 30000            /* a peer that takes or gives nothing for so long is cut */
+#define HTTP_HEADER_MS 10000            /* from connecting, or the request line, to the last header */
+#define HTTP_BODY_GRACE_MS 10000        /* then a body must have come at HTTP_BODY_RATE on average */
+#define HTTP_BODY_RATE 1024             /* bytes a second */
+#define HTTP_DISCARD_MAX (64 * MIB)     /* of a refused body: read and dropped, so that the refusal arrives */
+#define HTTP_CONNECTIONS_MAX 8192       /* or what RLIMIT_NOFILE allows */
+#define HTTP_FD_RESERVE 512             /* descriptors kept for all the rest */
+#define HTTP_SSE_COMMENT_MS 15000       /* keep-alive of event streams: below usual proxy timeouts */
+#define HTTP_LIST_FLUSH (64 * KIB)      /* a listing longer than this is streamed */
+#define API_THREAD_IDLE_MS 10000        /* a handler thread without work ends */
 #define API_THREADS_MAX 256      /* handlers at once; each blocks on Docker, disk or a sandbox */
 #define API_BACKLOG_MAX 1024     /* handlers waiting for a thread; beyond: 503 */
 #define THREAD_STACK (256 * KIB) /* of every thread of ours */
