@@ -1,0 +1,146 @@
+/* Whole-file writes that are either there or not (F-25).
+ *
+ * The bytes go into a nameless file in the verified directory (a named temporary one where the file
+ * system has no O_TMPFILE); commit syncs it, gives it a temporary name, renames that over the
+ * target and syncs the directory. A crash before the rename leaves the old file; what it may leave
+ * beside it, a file under one of our temporary names, is never listed and is removed by the next
+ * list that meets it. rename replaces the name itself, so a link that a sandbox puts there in the
+ * last moment is lost, not followed. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fault.h"
+#include "base/fd.h"
+#include "base/str.h"
+#include "beneath.h"
+#include "volume/file.h"
+
+struct file_put {
+    int dir;
+    int fd;
+    char leaf[NAME_BYTES];
+    char temp[TEMP_NAME_BYTES]; /* "": nameless so far */
+    uint32_t uid, gid;
+    uint64_t size;
+    bool failed; /* a write failed: never commit */
+};
+
+/* What is at the target now: its permission bits, 0644 for nothing; only regular files may be
+ * replaced. */
+static int target_mode(int dir, const char *leaf, unsigned *ret_mode, struct err *err)
+{
+    struct stat st;
+    if (beneath_stat(dir, leaf, &st) < 0) {
+        if (errno != ENOENT)
+            return beneath_fail(err, errno);
+        *ret_mode = 0644;
+        return 0;
+    }
+    if (S_ISLNK(st.st_mode))
+        return beneath_fail(err, ELOOP);
+    if (S_ISDIR(st.st_mode))
+        return beneath_fail(err, EISDIR);
+    if (!S_ISREG(st.st_mode))
+        return beneath_fail(err, ENXIO);
+    *ret_mode = st.st_mode & 0777;
+    return 0;
+}
+
+void file_put_abort(struct file_put *p)
+{
+    if (!p)
+        return;
+    if (p->temp[0])
+        (void)unlinkat(p->dir, p->temp,
+                       0); /* if that fails, a list sweeps it after the next start */
+    if (p->fd >= 0)
+        (void)close(p->fd);
+    if (p->dir >= 0)
+        (void)close(p->dir);
+    free(p);
+}
+
+static void auto_put(struct file_put **p)
+{
+    file_put_abort(*p);
+}
+
+int file_put_begin(int root, const struct file_path *path, uint32_t uid, uint32_t gid,
+                   struct file_put **ret, struct err *err)
+{
+    AUTO(put) struct file_put *p = mem_new(1, sizeof(*p));
+    *p = (struct file_put){ .dir = -1, .fd = -1, .uid = uid, .gid = gid };
+    if (path->directory)
+        return beneath_fail(err, EISDIR);
+    const struct owner make = { .uid = uid, .gid = gid };
+    bool stale;
+    unsigned mode;
+    if (beneath_parent(root, path->text, &make, &p->dir, p->leaf, err) < 0 ||
+        target_mode(p->dir, p->leaf, &mode, err) < 0)
+        return -1;
+    if (beneath_is_temp(p->leaf, &stale))
+        return err_set(err, ERR_INVALID, "the name is reserved for temporary files");
+    p->fd = beneath_temp(p->dir, p->temp);
+    if (p->fd < 0)
+        return beneath_fail(err, errno);
+    *ret = TAKE(p);
+    return 0;
+}
+
+int file_put_write(struct file_put *p, const void *data, size_t len, struct err *err)
+{
+    if (FAULT("volume.put.write")) {
+        p->failed = true;
+        return beneath_fail(err, ENOSPC);
+    }
+    if (fd_write_all(p->fd, data, len) < 0) {
+        p->failed = true;
+        return beneath_fail(err, errno);
+    }
+    p->size += len;
+    return 0;
+}
+
+/* Gives the nameless file its temporary name. By way of /proc, because linking a bare descriptor
+ * wants a capability that a confined daemon lacks. */
+static int name_it(struct file_put *p)
+{
+    char self[64], temp[TEMP_NAME_BYTES];
+    (void)snprintf(self, sizeof(self), "/proc/self/fd/%d", p->fd);
+    beneath_temp_name(temp);
+    if (linkat(AT_FDCWD, self, p->dir, temp, AT_SYMLINK_FOLLOW) < 0)
+        return -1;
+    (void)str_copy(p->temp, sizeof(p->temp), temp);
+    return 0;
+}
+
+int file_put_commit(struct file_put *put, uint64_t *ret_size, struct err *err)
+{
+    AUTO(put) struct file_put *p = put;
+    unsigned mode;
+    if (p->failed)
+        return err_set(err, ERR_INTERNAL, "an earlier write of this file failed");
+    if (target_mode(p->dir, p->leaf, &mode, err) < 0)
+        return -1;
+    if (fchown(p->fd, p->uid, p->gid) < 0 || fchmod(p->fd, mode) < 0 || fsync(p->fd) < 0)
+        return beneath_fail(err, errno);
+    if (FAULT("volume.put.synced"))
+        return beneath_fail(err, EIO);
+    if (!p->temp[0] && name_it(p) < 0)
+        return beneath_fail(err, errno);
+    if (FAULT("volume.put.named"))
+        return beneath_fail(err, EIO);
+    if (renameat(p->dir, p->temp, p->dir, p->leaf) < 0)
+        return beneath_fail(err, errno);
+    p->temp[0] = '\0'; /* the name is gone; nothing is left to abort */
+    if (FAULT("volume.put.renamed"))
+        return beneath_fail(err, EIO);
+    if (fsync(p->dir) < 0)
+        return beneath_fail(err, errno);
+    *ret_size = p->size;
+    return 0;
+}

@@ -1,0 +1,285 @@
+/* Removal flattens: a directory that is not empty is emptied into the top of the tree (its own
+ * subdirectories are renamed up there), so whatever the depth there are two levels to hold open,
+ * and no path is ever built. A crash in between leaves a smaller tree that can be removed the same
+ * way. */
+#include "tree.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/limits.h"
+#include "base/str.h"
+#include "beneath.h"
+
+#define MOUNTS_STACKED_MAX 16 /* mounts on top of each other at one place */
+
+struct removal {
+    int top;
+    bool unmount;
+    int64_t deadline_ms;
+    uint64_t freed;
+    uint64_t moved; /* names directories that were moved up */
+    char tag[17];
+    struct err *err;
+};
+
+static int expired(struct removal *r)
+{
+    if (clock_mono_ms() < r->deadline_ms)
+        return 0;
+    return err_set(r->err, ERR_TIMEOUT, "the directory is being filled faster than it is removed");
+}
+
+/* Detaches the mount that lies on `name` in dir. The path goes through our own descriptor of a
+ * verified directory and has one component, which is not followed if it is a link. */
+static int detach(int dir, const char *name)
+{
+    char path[NAME_BYTES + 64];
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", dir, name);
+    return umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW);
+}
+
+/* Removes one entry. 1: it is a directory that is not empty; 0: gone; -1: error. */
+static int drop(struct removal *r, int dir, const char *name)
+{
+    for (int i = 0; i <= MOUNTS_STACKED_MAX; i++) {
+        struct stat st;
+        if (beneath_stat(dir, name, &st) < 0)
+            return errno == ENOENT ? 0 : beneath_fail(r->err, errno);
+        if (unlinkat(dir, name, S_ISDIR(st.st_mode) ? AT_REMOVEDIR : 0) == 0) {
+            if (S_ISDIR(st.st_mode) || st.st_nlink == 1)
+                r->freed += (uint64_t)st.st_blocks * 512;
+            return 0;
+        }
+        if (errno == ENOENT)
+            return 0;
+        if (errno == ENOTEMPTY || errno == EEXIST)
+            return 1;
+        if (errno == EISDIR || errno == ENOTDIR)
+            continue; /* swapped between the two calls */
+        if (errno != EBUSY || !r->unmount || detach(dir, name) < 0)
+            break;
+    }
+    return beneath_fail(r->err, errno);
+}
+
+/* Empties one directory that lies in the top: files go, full subdirectories move up. */
+static int empty_into_top(struct removal *r, const char *name)
+{
+    AUTO(dir) DIR *d = NULL;
+    struct err local;
+    if (beneath_scan(r->top, name, &d, &local) < 0) {
+        /* Swapped for something else meanwhile: the next round sees what it is now. */
+        if (local.code == ERR_NOT_FOUND || local.sys == ELOOP || local.sys == ENOTDIR)
+            return 0;
+        *r->err = local;
+        return -1;
+    }
+    struct dirent *e;
+    while ((e = beneath_next(d))) {
+        int left = drop(r, dirfd(d), e->d_name);
+        if (left < 0 || expired(r) < 0)
+            return -1;
+        if (!left)
+            continue;
+        char up[64];
+        (void)snprintf(up, sizeof(up), ".up-%s-%llu", r->tag, (unsigned long long)r->moved++);
+        if (renameat(dirfd(d), e->d_name, r->top, up) < 0 && errno != ENOENT)
+            return beneath_fail(r->err, errno);
+    }
+    return errno ? beneath_fail(r->err, errno) : 0;
+}
+
+/* One pass over the top; *ret_seen counts what was there. Entries that were moved up during the
+ * pass may be missed by it: the next one finds them. */
+static int pass(struct removal *r, DIR *top, uint64_t *ret_seen)
+{
+    struct dirent *e;
+    *ret_seen = 0;
+    rewinddir(top);
+    while ((e = beneath_next(top))) {
+        ++*ret_seen;
+        int left = drop(r, r->top, e->d_name);
+        if (left > 0 && (empty_into_top(r, e->d_name) < 0 || drop(r, r->top, e->d_name) < 0))
+            return -1;
+        if (left < 0 || expired(r) < 0)
+            return -1;
+    }
+    return errno ? beneath_fail(r->err, errno) : 0;
+}
+
+int tree_remove(int parent, const char *name, bool unmount, int64_t deadline_ms,
+                uint64_t *ret_freed, struct err *err)
+{
+    struct removal r = { .unmount = unmount, .deadline_ms = deadline_ms, .err = err };
+    uint8_t tag[8];
+    random_bytes(tag, sizeof(tag));
+    hex_encode(tag, sizeof(tag), r.tag);
+    AUTO(dir) DIR *top = NULL;
+    struct err local;
+    if (beneath_scan(parent, name, &top, &local) < 0) {
+        if (local.code == ERR_NOT_FOUND)
+            return 0;
+        *err = local;
+        return -1;
+    }
+    r.top = dirfd(top);
+    uint64_t seen;
+    int left;
+    do {
+        do {
+            if (pass(&r, top, &seen) < 0)
+                return -1;
+        } while (seen);
+        left = drop(&r, parent, name);
+        if (left < 0 || expired(&r) < 0)
+            return -1;
+    } while (left); /* filled again between the last pass and now */
+    *ret_freed += r.freed;
+    return 0;
+}
+
+/* --- copying --- */
+
+/* 1: all was copied; 0: the kernel cannot do it this way, nothing was written; -1 with errno. */
+static int copy_in_kernel(int in, int out, uint64_t size)
+{
+    for (uint64_t done = 0; done < size;) {
+        ssize_t n = copy_file_range(in, NULL, out, NULL, (size_t)(size - done), 0);
+        if (n < 0 && done == 0 &&
+            (errno == EXDEV || errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP ||
+             errno == EPERM))
+            return 0;
+        if (n < 0)
+            return -1;
+        if (n == 0)
+            break; /* the source shrank */
+        done += (uint64_t)n;
+    }
+    return 1;
+}
+
+int tree_copy_data(int in, int out, uint64_t size, struct err *err)
+{
+    if (size == 0 || ioctl(out, FICLONE, in) == 0)
+        return 0;
+    int done = copy_in_kernel(in, out, size);
+    if (done)
+        return done < 0 ? beneath_fail(err, errno) : 0;
+    AUTO(free) char *chunk = mem_new(1, FILE_CHUNK);
+    for (;;) {
+        ssize_t n = read(in, chunk, FILE_CHUNK);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 || (n > 0 && fd_write_all(out, chunk, (size_t)n) < 0))
+            return beneath_fail(err, errno);
+        if (n == 0)
+            return 0;
+    }
+}
+
+struct clone {
+    uint32_t uid, gid;
+    uint64_t files;
+    struct err *err;
+};
+
+static int clone_dir(struct clone *c, int src, int dst, unsigned depth);
+
+static int clone_file(struct clone *c, int src, int dst, const char *name)
+{
+    AUTO(fd) int in = beneath_open(src, name, O_RDONLY, 0);
+    struct stat st;
+    if (in < 0 || fstat(in, &st) < 0)
+        return beneath_fail(c->err, errno);
+    AUTO(fd) int out = beneath_open(dst, name, O_WRONLY | O_CREAT | O_EXCL, 0600);
+    if (out < 0)
+        return beneath_fail(c->err, errno);
+    if (tree_copy_data(in, out, (uint64_t)st.st_size, c->err) < 0)
+        return -1;
+    const struct timespec times[2] = { st.st_mtim, st.st_mtim };
+    if (fchown(out, c->uid, c->gid) < 0 || fchmod(out, st.st_mode & 0777) < 0 ||
+        futimens(out, times) < 0)
+        return beneath_fail(c->err, errno);
+    c->files++;
+    return 0;
+}
+
+/* Kept out of the recursion's frames for its buffer. */
+__attribute__((noinline)) static int clone_link(struct clone *c, int src, int dst, const char *name,
+                                                const struct stat *st)
+{
+    char target[PATH_BYTES_MAX];
+    ssize_t n = readlinkat(src, name, target, sizeof(target) - 1);
+    if (n < 0)
+        return beneath_fail(c->err, errno);
+    target[n] = '\0';
+    const struct timespec times[2] = { st->st_mtim, st->st_mtim };
+    if (symlinkat(target, dst, name) < 0 ||
+        fchownat(dst, name, c->uid, c->gid, AT_SYMLINK_NOFOLLOW) < 0 ||
+        utimensat(dst, name, times, AT_SYMLINK_NOFOLLOW) < 0)
+        return beneath_fail(c->err, errno);
+    return 0;
+}
+
+static int clone_subdir(struct clone *c, int src, int dst, const char *name, unsigned depth)
+{
+    AUTO(fd) int from = -1, to = -1;
+    struct stat st;
+    if (mkdirat(dst, name, 0700) < 0)
+        return beneath_fail(c->err, errno);
+    if (beneath_dir(src, name, &from, c->err) < 0 || beneath_dir(dst, name, &to, c->err) < 0 ||
+        clone_dir(c, from, to, depth + 1) < 0)
+        return -1;
+    if (fstat(from, &st) < 0)
+        return beneath_fail(c->err, errno);
+    const struct timespec times[2] = { st.st_mtim, st.st_mtim };
+    if (fchown(to, c->uid, c->gid) < 0 || fchmod(to, st.st_mode & 0777) < 0 ||
+        futimens(to, times) < 0)
+        return beneath_fail(c->err, errno);
+    return 0;
+}
+
+/* Recursion is fit here: a golden copy is ours and at most PATH_DEPTH_MAX deep by its making. */
+static int clone_dir(struct clone *c, int src, int dst, unsigned depth)
+{
+    if (depth > PATH_DEPTH_MAX)
+        return beneath_fail(c->err, ENAMETOOLONG);
+    AUTO(dir) DIR *d = NULL;
+    if (beneath_scan(src, "", &d, c->err) < 0)
+        return -1;
+    struct dirent *e;
+    while ((e = beneath_next(d))) {
+        struct stat st;
+        int rc = 0;
+        if (beneath_stat(src, e->d_name, &st) < 0)
+            return beneath_fail(c->err, errno);
+        if (S_ISDIR(st.st_mode))
+            rc = clone_subdir(c, src, dst, e->d_name, depth);
+        else if (S_ISREG(st.st_mode))
+            rc = clone_file(c, src, dst, e->d_name);
+        else if (S_ISLNK(st.st_mode))
+            rc = clone_link(c, src, dst, e->d_name, &st);
+        if (rc < 0)
+            return -1;
+    }
+    return errno ? beneath_fail(c->err, errno) : 0;
+}
+
+int tree_clone(int src, int dst, uint32_t uid, uint32_t gid, uint64_t *ret_files, struct err *err)
+{
+    struct clone c = { .uid = uid, .gid = gid, .err = err };
+    if (clone_dir(&c, src, dst, 0) < 0)
+        return -1;
+    *ret_files += c.files;
+    return 0;
+}

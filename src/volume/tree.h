@@ -1,0 +1,25 @@
+/* Whole trees by descriptors: removing and copying. Private to volume/. Threads: any. */
+#ifndef TREE_H
+#define TREE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+/* Removes the directory `name` in parent with all below it; gone already is success. Never follows
+ * a link, never enters a mount: one that lies inside is detached when unmount is set, else
+ * ERR_CONFLICT. Any depth and width, three descriptors. ERR_TIMEOUT after the monotonic deadline
+ * (somebody keeps filling it). *ret_freed grows by the bytes that were allocated. */
+int tree_remove(int parent, const char *name, bool unmount, int64_t deadline_ms,
+                uint64_t *ret_freed, struct err *err);
+
+/* Copies what the directory src holds into the empty directory dst: regular files (reflinked where
+ * the file system can), directories and links, with mode and times, all owned by uid:gid. At most
+ * PATH_DEPTH_MAX deep. *ret_files grows by the regular files copied. */
+int tree_clone(int src, int dst, uint32_t uid, uint32_t gid, uint64_t *ret_files, struct err *err);
+
+/* Copies size bytes from in to out, both at offset 0: reflink, else in the kernel, else by hand. */
+int tree_copy_data(int in, int out, uint64_t size, struct err *err);
+
+#endif
