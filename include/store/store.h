@@ -44,16 +44,21 @@ struct store_create {
     struct sandbox_id *ret_existing;
 };
 /* Inserts row, workspace record (kept from an earlier life of the id, or new) and idempotency
- * record. ERR_CONFLICT: the id is in use, or its workspace belongs to another tenant or external
- * user. */
+ * record. ret_existing is emptied when a row was inserted.
+ * ERR_CONFLICT: the id is in use, or its workspace belongs to another tenant (in the same words),
+ * is being purged, or belongs to another external user ("workspace_owner_mismatch").
+ * ERR_IN_PROGRESS: another request with the key came in between; ERR_IDEMPOTENCY: with another
+ * hash. */
 int store_create(struct store *s, const struct store_create *c, struct err *err);
 
-/* What a change of state writes besides the state; NULL or 0 members leave the column alone. */
+/* What a change of state writes besides the state; NULL or 0 members leave the column alone, an
+ * empty text clears it. By itself each move sets updated_at to now_ms; to STOPPED sets stopped_at
+ * to now_ms; to RUNNING clears stopped_at and raises last_active_at to now_ms. */
 struct store_move {
     const char *container_id;
     const char *image_digest;
-    const char *error_message; /* "" clears it */
-    bool new_epoch;            /* epoch + 1 and a new secret */
+    const char *error_message;
+    bool new_epoch; /* epoch + 1 and a new secret */
     uint8_t secret[32];
     uint32_t nofile;
     bool purge;        /* with DELETING */
@@ -61,10 +66,12 @@ struct store_move {
     const char *actor; /* audit row when not NULL */
     const char *action;
 };
-/* Compare and set. ERR_CONFLICT: the row was not in `from` (or is gone). */
+/* Compare and set; m may be NULL. ERR_CONFLICT: the row was not in `from` (or is gone). */
 int store_move(struct store *s, const struct sandbox_id *id, enum sandbox_state from,
                enum sandbox_state to, int64_t now_ms, const struct store_move *m, struct err *err);
-/* Changes of facts that are no change of state. */
+/* Changes of facts that are no change of state; updated_at stays. NULL, "" and 0 as in store_move,
+ * except for the names of store_set_external: there NULL is none, and the workspace's external user
+ * changes with the row's. ERR_NOT_FOUND: no such row. */
 int store_set_container(struct store *s, const struct sandbox_id *id, const char *container_id,
                         const char *image_digest, uint32_t nofile, struct err *err);
 int store_set_keepalive(struct store *s, const struct sandbox_id *id, int64_t until_ms,
@@ -76,7 +83,8 @@ struct store_activity {
     int64_t at_ms;
 };
 int store_touch(struct store *s, const struct store_activity *rows, size_t count, struct err *err);
-/* Ends DELETING: the row goes; with purge the workspace record goes too. */
+/* Ends DELETING: the row goes; with purge the workspace record goes too. Gone already: 0.
+ * ERR_CONFLICT: the row is in another state. */
 int store_remove(struct store *s, const struct sandbox_id *id, bool purge, struct err *err);
 
 /* All rows, oldest first; caller frees each and the array. */
@@ -96,6 +104,7 @@ int store_workspace_get(struct store *s, const struct sandbox_id *id, struct sto
 int store_workspace_made(struct store *s, const struct sandbox_id *id, uint64_t dev, uint64_t ino,
                          struct err *err);
 int store_workspace_purging(struct store *s, const struct sandbox_id *id, struct err *err);
+/* The record goes; gone already: 0. ERR_CONFLICT: a sandbox row still stands on it. */
 int store_workspace_gone(struct store *s, const struct sandbox_id *id, struct err *err);
 /* Those with purging set, for the reconciler. Caller releases each and frees the array. */
 int store_workspaces_purging(struct store *s, struct store_workspace **ret, size_t *ret_count,

@@ -136,7 +136,11 @@ static void test_move(void)
     CHECK(store_move(st, &none, SANDBOX_RUNNING, SANDBOX_STOPPED, 6000, NULL, &err) < 0);
     CHECK(err.code == ERR_CONFLICT);
 
-    CHECK(store_move(st, &s->id, SANDBOX_RUNNING, SANDBOX_STOPPED, 7000, NULL, &err) == 0);
+    m = (struct store_move){ .if_epoch = 7 };
+    CHECK(store_move(st, &s->id, SANDBOX_RUNNING, SANDBOX_STOPPED, 7000, &m, &err) < 0);
+    CHECK(err.code == ERR_CONFLICT);
+    m.if_epoch = 8;
+    CHECK(store_move(st, &s->id, SANDBOX_RUNNING, SANDBOX_STOPPED, 7000, &m, &err) == 0);
     got = fixture_get(st, &s->id);
     CHECK(got && got->stopped_at_ms == 7000 && got->epoch == 8 && got->nofile == 9);
     CHECK(got && str_eq(got->image_digest, "sha256:new") && got->last_active_at_ms == 5000);
