@@ -203,7 +203,8 @@ size_t frame_put_spawn(uint8_t *out, const struct frame_spawn *s, size_t argv_le
         frame_set_u32(out + 20, s->envc);
         uint8_t *at = out + SPAWN_FIXED;
         memcpy(at, s->cwd, cwd_len);
-        memcpy(at + cwd_len, s->argv, argv_len);
+        if (argv_len > 0)
+            memcpy(at + cwd_len, s->argv, argv_len);
         if (env_len > 0)
             memcpy(at + cwd_len + argv_len, s->env, env_len);
     }
