@@ -141,8 +141,9 @@ static int start_once(struct docker *d, const char *container_id, enum cause *re
         return r;
     struct err why;
     *ret_cause = reply_cause(&reply.body, "the container could not be started", &why);
-    /* A 404 that is not about the network is about the container, and says so already. */
-    if (reply.status != 404 || *ret_cause != CAUSE_OTHER)
+    /* Without a better word, 404 and 409 are about the container and have their own codes already.
+     */
+    if ((reply.status != 404 && reply.status != 409) || *ret_cause != CAUSE_OTHER)
         *err = why;
     return -1;
 }
