@@ -273,6 +273,10 @@ int reply_describe(const struct buf *version, const struct buf *info, struct buf
         if (json_text(json_item(security, n)))
             add_word(&w, json_text(json_item(security, n)));
     buf_addc(out, '\n');
+    const struct json *warnings =
+        json_key(i, "Warnings"); /* limits that this kernel does not enforce */
+    for (size_t n = 0; n < json_count(warnings); n++)
+        line(out, "warning", json_text(json_item(warnings, n)));
     return 0;
 }
 
