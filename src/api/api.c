@@ -1,0 +1,271 @@
+/* The HTTP server: listening socket, libmicrohttpd's two epoll threads, the handlers' pool, and the
+ * sweep that ends peers which are too slow.
+ *
+ * Each connection has a struct peer, in a list under peers_lock from its accept to its close; the
+ * descriptor in it is open as long as it is in the list, so the sweep may shut it down. Stopping:
+ * no new connections and requests, wait for handlers until the deadline, shut down what is left
+ * (which ends its handlers), join the pool, then libmicrohttpd: it must have no suspended
+ * connection then, and has none, for every handler that ends resumes its own. */
+#include "api/api.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <poll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "server.h"
+
+#define SWEEP_MS 1000
+#define STOP_POLL_MS 20 /* between two looks whether the handlers have ended */
+
+/* --- peers --- */
+
+void peer_phase(struct peer *p, enum peer_phase phase)
+{
+    atomic_store_explicit(&p->since_ms, clock_mono_ms(), memory_order_relaxed);
+    atomic_store_explicit(&p->bytes, 0, memory_order_relaxed);
+    atomic_store(&p->phase, phase);
+}
+
+static void peer_open(struct api *a, struct MHD_Connection *conn, void **slot)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(conn, MHD_CONNECTION_INFO_CONNECTION_FD);
+    struct peer *p = mem_new(1, sizeof(*p));
+    p->api = a;
+    p->fd = info->connect_fd;
+    peer_phase(p, PEER_NEW);
+    mu_lock(&a->peers_lock);
+    p->next = a->peers;
+    if (p->next)
+        p->next->prev = p;
+    a->peers = p;
+    mu_unlock(&a->peers_lock);
+    atomic_fetch_add(&a->n_peers, 1);
+    *slot = p;
+}
+
+static void peer_close(struct api *a, void **slot)
+{
+    struct peer *p = *slot;
+    if (!p)
+        return;
+    *slot = NULL;
+    mu_lock(&a->peers_lock);
+    if (p->prev)
+        p->prev->next = p->next;
+    else
+        a->peers = p->next;
+    if (p->next)
+        p->next->prev = p->prev;
+    mu_unlock(&a->peers_lock);
+    atomic_fetch_sub(&a->n_peers, 1);
+    free(p);
+}
+
+static void on_connection(void *ctx, struct MHD_Connection *conn, void **slot,
+                          enum MHD_ConnectionNotificationCode code)
+{
+    if (code == MHD_CONNECTION_NOTIFY_STARTED)
+        peer_open(ctx, conn, slot);
+    else
+        peer_close(ctx, slot);
+}
+
+static bool too_slow(struct peer *p, int64_t now_ms)
+{
+    int64_t age = now_ms - atomic_load_explicit(&p->since_ms, memory_order_relaxed);
+    switch (atomic_load(&p->phase)) {
+    case PEER_NEW:
+    case PEER_HEADER:
+        return age > HTTP_HEADER_MS;
+    case PEER_BODY:
+        return age > HTTP_BODY_GRACE_MS &&
+               (int64_t)atomic_load(&p->bytes) < age / 1000 * HTTP_BODY_RATE;
+    case PEER_IDLE: /* libmicrohttpd ends the silent ones; this is for a trickle of header bytes */
+        return age > HTTP_IDLE_TIMEOUT_S * 1000 + HTTP_HEADER_MS;
+    default:
+        return false;
+    }
+}
+
+static int64_t sweep(void *ctx, int64_t now_ms)
+{
+    static const char late[] = "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n"
+                               "Content-Length: 0\r\n\r\n";
+    struct api *a = ctx;
+    mu_lock(&a->peers_lock);
+    for (struct peer *p = a->peers; p; p = p->next) {
+        if (!too_slow(p, now_ms))
+            continue;
+        if (atomic_load(&p->phase) != PEER_IDLE)
+            (void)send(p->fd, late, sizeof(late) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+        (void)shutdown(p->fd, SHUT_RDWR); /* its thread sees the end and closes it */
+        atomic_fetch_add(&a->metrics.cut, 1);
+    }
+    mu_unlock(&a->peers_lock);
+    return SWEEP_MS;
+}
+
+/* --- start --- */
+
+static int open_socket(const struct addrinfo *ai, struct err *err)
+{
+    AUTO(fd) int fd = socket(ai->ai_family, ai->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int one = 1;
+    if (fd < 0)
+        return err_sys(err, errno, "socket");
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    if (bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 || listen(fd, 1024) < 0) {
+        int sys = errno;
+        (void)err_sys(err, sys, "cannot listen");
+        if (sys == EADDRINUSE) {
+            err->code = ERR_CONFLICT;
+            (void)err_remedy(err, "Another program listens there: stop it or set "
+                                  "SANDBOXED_API_BIND.");
+        }
+        return -1;
+    }
+    return TAKE_FD(fd);
+}
+
+static int listen_on(const struct config_bind *at, uint16_t *ret_port, struct err *err)
+{
+    char port[8];
+    struct addrinfo *list = NULL;
+    const struct addrinfo hints = { .ai_family = AF_UNSPEC,
+                                    .ai_socktype = SOCK_STREAM,
+                                    .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE };
+    (void)snprintf(port, sizeof(port), "%u", at->port);
+    int rc = getaddrinfo(at->host[0] ? at->host : NULL, port, &hints, &list);
+    if (rc != 0)
+        return err_set(err, ERR_INVALID, "API address %s: %s", at->host, gai_strerror(rc));
+    int fd = open_socket(list, err);
+    freeaddrinfo(list);
+    if (fd < 0)
+        return err_wrap(err, "API address %s:%u", at->host, at->port);
+    struct sockaddr_storage own = { 0 };
+    socklen_t len = sizeof(own);
+    if (getsockname(fd, (struct sockaddr *)&own, &len) == 0 &&
+        getnameinfo((struct sockaddr *)&own, len, NULL, 0, port, sizeof(port), NI_NUMERICSERV) == 0)
+        *ret_port = (uint16_t)strtoul(port, NULL, 10);
+    return fd;
+}
+
+static unsigned connections_max(void)
+{
+    struct rlimit l = { 0 };
+    if (getrlimit(RLIMIT_NOFILE, &l) < 0 || l.rlim_cur == RLIM_INFINITY ||
+        l.rlim_cur >= HTTP_CONNECTIONS_MAX + HTTP_FD_RESERVE)
+        return HTTP_CONNECTIONS_MAX;
+    /* A small limit is shared half and half. */
+    rlim_t room = l.rlim_cur > 2 * HTTP_FD_RESERVE ? l.rlim_cur - HTTP_FD_RESERVE : l.rlim_cur / 2;
+    return room < 4 ? 4 : (unsigned)room;
+}
+
+/* Paths are matched as they came and decoded by us. */
+static size_t keep_escapes(void *ctx, struct MHD_Connection *conn, char *text)
+{
+    (void)ctx;
+    (void)conn;
+    return strlen(text);
+}
+
+static enum MHD_Result on_accept(void *ctx, const struct sockaddr *addr, socklen_t len)
+{
+    struct api *a = ctx;
+    (void)addr;
+    (void)len;
+    return atomic_load(&a->stopping) ? MHD_NO : MHD_YES;
+}
+
+static struct MHD_Daemon *start_daemon(struct api *a, int fd)
+{
+    return MHD_start_daemon(
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC, 0, on_accept, a,
+        req_access, a, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE, 2u,
+        MHD_OPTION_THREAD_STACK_SIZE, (size_t)THREAD_STACK, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)HTTP_CONN_MEMORY, MHD_OPTION_CONNECTION_LIMIT, connections_max(),
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_IDLE_TIMEOUT_S, MHD_OPTION_STRICT_FOR_CLIENT,
+        1, MHD_OPTION_URI_LOG_CALLBACK, req_begin, a, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes,
+        NULL, MHD_OPTION_NOTIFY_COMPLETED, req_completed, a, MHD_OPTION_NOTIFY_CONNECTION,
+        on_connection, a, MHD_OPTION_END);
+}
+
+static void api_free(struct api *a)
+{
+    worker_stop(a->sweeper);
+    pool_stop(a->pool);
+    if (a->daemon)
+        MHD_stop_daemon(a->daemon); /* closes the listening socket */
+    mu_release(&a->peers_lock);
+    free(a);
+}
+
+int api_start(struct core *core, const struct config *config, struct api **ret, struct err *err)
+{
+    uint16_t port = 0;
+    AUTO(fd) int fd = listen_on(&config->api, &port, err);
+    if (fd < 0)
+        return -1;
+    struct api *a = mem_new(1, sizeof(*a));
+    a->core = core;
+    a->config = config;
+    a->port = port;
+    mu_init(&a->peers_lock, MU_PEERS);
+    a->pool = pool_new("api", API_THREADS_MAX, API_BACKLOG_MAX, API_THREAD_IDLE_MS);
+    a->sweeper = worker_start("api-sweep", sweep, a, err);
+    if (!a->sweeper) {
+        api_free(a);
+        return -1;
+    }
+    a->daemon = start_daemon(a, fd);
+    if (!a->daemon) {
+        api_free(a);
+        return err_set(err, ERR_INTERNAL, "the HTTP server did not start");
+    }
+    (void)TAKE_FD(fd);
+    *ret = a;
+    return 0;
+}
+
+/* --- stop --- */
+
+static bool answering(struct api *a)
+{
+    bool busy = false;
+    mu_lock(&a->peers_lock);
+    for (struct peer *p = a->peers; p && !busy; p = p->next)
+        busy = atomic_load(&p->phase) == PEER_BUSY;
+    mu_unlock(&a->peers_lock);
+    return busy;
+}
+
+static void cut_peers(struct api *a)
+{
+    mu_lock(&a->peers_lock);
+    for (struct peer *p = a->peers; p; p = p->next)
+        (void)shutdown(p->fd, SHUT_RDWR);
+    mu_unlock(&a->peers_lock);
+}
+
+void api_stop(struct api *a, int64_t deadline_ms)
+{
+    if (!a)
+        return;
+    atomic_store(&a->stopping, true);
+    /* There is no event for "all answers are out"; this happens once in a life. */
+    while ((pool_load(a->pool) > 0 || answering(a)) && clock_mono_ms() < deadline_ms)
+        (void)poll(NULL, 0, STOP_POLL_MS);
+    uint32_t left = pool_load(a->pool);
+    if (left > 0)
+        log_warn("api.requests_cut", KV_INT("count", left));
+    cut_peers(a);
+    api_free(a);
+}

@@ -1,0 +1,47 @@
+/* What a request must look like before anybody reads it: pure checks over its header list.
+ * Threads: any. */
+#ifndef GUARD_H
+#define GUARD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "config/config.h"
+
+/* The headers that matter here; borrowed from the connection. */
+struct heads {
+    const char *host;
+    const char *origin;
+    const char *fetch_site;
+    const char *content_type;
+    const char *authorization;
+    const char *accept;
+    const char *idempotency_key;
+    const char *transfer_encoding;
+    const char *expect;
+    uint64_t length; /* Content-Length; meaningful with n_length */
+    unsigned count;
+    unsigned n_host, n_length, n_encoding, n_auth;
+    const char *broken; /* the first rule that a header broke, or NULL */
+};
+
+void heads_add(struct heads *h, const char *name, size_t name_len, const char *value,
+               size_t value_len);
+
+/* Framing and syntax that two parsers could read in two ways. ERR_INVALID (400) or ERR_TOO_LARGE
+ * (431); the connection must be closed afterwards. */
+int guard_strict(const struct heads *h, const char *version, const char *uri, size_t header_bytes,
+                 struct err *err);
+/* Host must be a loopback name, the bind address or a configured name: ERR_MISDIRECTED. */
+int guard_host(const struct heads *h, const struct config *config, struct err *err);
+/* A web page may call only from the same origin (or a configured one) and may write only JSON:
+ * ERR_FORBIDDEN, ERR_MEDIA_TYPE. Without Origin and Sec-Fetch-Site nothing is asked. */
+int guard_browser(const struct heads *h, const struct config *config, bool write, struct err *err);
+/* The token of "Bearer <token>", any case of the scheme; NULL: none. */
+const char *guard_bearer(const struct heads *h);
+/* Has the request a body? */
+bool heads_body(const struct heads *h);
+
+#endif

@@ -1,0 +1,34 @@
+/* The handlers that the route table names. One file a family. */
+#ifndef HANDLERS_H
+#define HANDLERS_H
+
+#include "req.h"
+
+void legacy_create(struct req *r);
+void legacy_list(struct req *r);
+void legacy_get(struct req *r);
+void legacy_keepalive(struct req *r);
+void legacy_delete(struct req *r);
+void legacy_purge(struct req *r);
+void legacy_wake(struct req *r);
+
+void v1_create(struct req *r);
+void v1_list(struct req *r);
+void v1_get(struct req *r);
+void v1_delete(struct req *r);
+void v1_start(struct req *r);
+void v1_stop(struct req *r);
+void v1_keepalive(struct req *r);
+
+void exec_run(struct req *r);
+
+void files_list(struct req *r);
+void files_content(struct req *r);
+void files_put(struct req *r);
+void files_delete(struct req *r);
+
+void system_health(struct req *r);
+void system_ready(struct req *r);
+void system_metrics(struct req *r);
+
+#endif

@@ -1,0 +1,99 @@
+/* One request, as its handler sees it.
+ *
+ * A handler is a plain function that may block: it runs on a pool thread (or, for ROUTE_FAST, on
+ * the HTTP thread: then it must not), answers exactly once and returns. The rest is plumbing:
+ * the connection is suspended meanwhile and taken up again when there is something to send. */
+#ifndef REQ_H
+#define REQ_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/field.h"
+#include "core/core.h"
+#include "guard.h"
+#include "wire/url.h"
+
+struct api;
+struct req;
+typedef void (*handler_fn)(struct req *r);
+
+enum route_flags {
+    ROUTE_FAST = 1 << 0,   /* answers from memory, on the HTTP thread */
+    ROUTE_RAW = 1 << 1,    /* the handler reads the body itself, by req_read */
+    ROUTE_OPEN = 1 << 2,   /* needs no token */
+    ROUTE_LEGACY = 1 << 3, /* the older error shape */
+    ROUTE_EMPTY = 1 << 4,  /* an empty body counts as {} */
+};
+
+struct route {
+    const char *method;
+    const char *path; /* {id} stands for one segment */
+    unsigned flags;
+    uint32_t body_max;         /* bytes; 0: no ceiling (ROUTE_RAW only) */
+    const struct shape *shape; /* NULL: a body is read and not looked at */
+    size_t object_size;        /* of the struct that the shape fills */
+    int status;                /* of success */
+    handler_fn handle;
+    const char *help;
+};
+
+/* Table and its end; method and path find a row, or say what is wrong. */
+extern const struct route routes[];
+extern const size_t n_routes;
+enum route_match { ROUTE_FOUND, ROUTE_NO_PATH, ROUTE_NO_METHOD };
+/* segments of {id} are copied, decoded, into ret_id (empty: none). allow: at least 64 bytes, filled
+ * for ROUTE_NO_METHOD. HEAD finds the GET row. */
+enum route_match route_find(const char *method, const char *path, const struct route **ret,
+                            char ret_id[64], char allow[64]);
+
+/* --- what came --- */
+const struct caller *req_caller(const struct req *r);
+const struct sandbox_id *req_id(const struct req *r); /* of {id} */
+const char *req_query(const struct req *r, const char *name);
+const struct query *req_query_all(const struct req *r);
+void *req_object(const struct req *r); /* the decoded body */
+const struct heads *req_heads(const struct req *r);
+const char *req_request_id(const struct req *r);
+struct core *req_core(const struct req *r);
+struct api *req_api(const struct req *r);
+const struct config *req_config(const struct req *r);
+/* SHA-256 over method, route and body: what an idempotency key stands for. */
+void req_hash(const struct req *r, uint8_t out[32]);
+/* ROUTE_RAW: blocks for the next bytes of the body. 0: the end; -1: ERR_TIMEOUT (nothing came for
+ * HTTP_STALL_MS) or ERR_CANCELLED (the client left). */
+ssize_t req_read(struct req *r, void *out, size_t len, struct err *err);
+
+/* --- one whole answer --- */
+/* Additional header of the answer; both texts are copied. At most 4. */
+void req_header(struct req *r, const char *name, const char *value);
+void req_reply(struct req *r, int status, const char *type,
+               struct buf *body); /* takes the memory */
+void req_reply_json(struct req *r, int status, struct buf *body);
+void req_reply_empty(struct req *r, int status);
+void req_fail(struct req *r, const struct err *err);
+/* As req_fail, where the status is not the code's own. */
+void req_fail_as(struct req *r, int status, const struct err *err);
+
+/* --- or a stream --- */
+#define STREAM_UNKNOWN UINT64_MAX
+/* size: of the whole body, or STREAM_UNKNOWN. */
+void req_stream_begin(struct req *r, int status, const char *type, uint64_t size);
+bool req_streaming(const struct req *r);
+/* Blocks while the window is full. -1: the client is gone or took nothing for HTTP_STALL_MS. */
+int req_write(struct req *r, const void *data, size_t len);
+/* broken: the body is not whole; the client must notice. */
+void req_stream_end(struct req *r, bool broken);
+bool req_is_head(const struct req *r);
+
+/* --- is the client still there? --- */
+/* The connection, for polling of POLLRDHUP only; -1: none. Owned by r. */
+int req_gone_fd(struct req *r);
+/* DOUBTFUL: it sent its last byte (perhaps only that), and can no longer be probed. */
+enum req_presence { REQ_PRESENT, REQ_DOUBTFUL, REQ_GONE };
+enum req_presence req_presence(struct req *r);
+
+#endif

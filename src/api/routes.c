@@ -1,0 +1,123 @@
+/* The route table: dispatch, ceilings, help and the README's list are all read off it. */
+#include "base/limits.h"
+#include "base/str.h"
+#include "handlers.h"
+#include "server.h"
+#include "shapes.h"
+
+#define BODY(s, type) .shape = &(s), .object_size = sizeof(type), .body_max = HTTP_BODY_JSON_MAX
+#define NO_BODY .body_max = 64 * KIB
+#define L ROUTE_LEGACY
+
+const struct route routes[] = {
+    { "POST", "/sandbox", L | ROUTE_EMPTY, BODY(shape_create_legacy, struct create_body),
+      .status = 201, .handle = legacy_create, .help = "Create a sandbox and wait until it runs." },
+    { "GET", "/sandboxes", L | ROUTE_FAST, NO_BODY, .status = 200, .handle = legacy_list,
+      .help = "All sandboxes, newest first; ?external_user_id= and ?external_project_id=." },
+    { "GET", "/sandbox/{id}", L, NO_BODY, .status = 200, .handle = legacy_get,
+      .help = "One sandbox with the engine's view of its container." },
+    { "POST", "/sandbox/{id}/exec", L, BODY(shape_exec_legacy, struct exec_body), .status = 200,
+      .handle = exec_run, .help = "Run a command; wakes a stopped sandbox." },
+    { "POST", "/sandbox/{id}/keepalive", L | ROUTE_EMPTY,
+      BODY(shape_keepalive_legacy, struct keepalive_body), .status = 200,
+      .handle = legacy_keepalive, .help = "Keep it awake until a time (default: an hour on)." },
+    { "DELETE", "/sandbox/{id}", L, NO_BODY, .status = 204, .handle = legacy_delete,
+      .help = "Remove the sandbox, keep its workspace for a new one of the same id." },
+    { "POST", "/sandbox/{id}/purge", L, NO_BODY, .status = 200, .handle = legacy_purge,
+      .help = "Remove the sandbox and its workspace." },
+    { "POST", "/wake/{id}", L, NO_BODY, .status = 200, .handle = legacy_wake,
+      .help = "Start a stopped sandbox." },
+
+    { "POST", "/v1/sandboxes", ROUTE_EMPTY, BODY(shape_create, struct create_body), .status = 201,
+      .handle = v1_create, .help = "Create a sandbox and wait until it runs." },
+    { "GET", "/v1/sandboxes", ROUTE_FAST, NO_BODY, .status = 200, .handle = v1_list,
+      .help = "A page of sandboxes: ?limit= ?cursor= ?status= ?external_user_id= "
+              "?external_project_id= ?metadata.<name>=." },
+    { "GET", "/v1/sandboxes/{id}", ROUTE_FAST, NO_BODY, .status = 200, .handle = v1_get,
+      .help = "One sandbox." },
+    { "DELETE", "/v1/sandboxes/{id}", 0, NO_BODY, .status = 204, .handle = v1_delete,
+      .help = "Remove the sandbox and its workspace." },
+    { "POST", "/v1/sandboxes/{id}/start", 0, NO_BODY, .status = 200, .handle = v1_start,
+      .help = "Start it; running already is success." },
+    { "POST", "/v1/sandboxes/{id}/stop", 0, NO_BODY, .status = 200, .handle = v1_stop,
+      .help = "Stop it; stopped already is success." },
+    { "POST", "/v1/sandboxes/{id}/exec", 0, BODY(shape_exec, struct exec_body), .status = 200,
+      .handle = exec_run,
+      .help = "Run a command; Accept: text/event-stream or application/x-ndjson streams." },
+    { "POST", "/v1/sandboxes/{id}/keepalive", ROUTE_EMPTY,
+      BODY(shape_keepalive, struct keepalive_body), .status = 200, .handle = v1_keepalive,
+      .help = "Keep it awake until a time (default: an hour on)." },
+    { "GET", "/v1/sandboxes/{id}/files", 0, NO_BODY, .status = 200, .handle = files_list,
+      .help = "List a directory: ?path= ?recursive=true ?all=true." },
+    { "PUT", "/v1/sandboxes/{id}/files", ROUTE_RAW, .status = 200, .handle = files_put,
+      .help = "Write a file: raw body with ?path= (&append=true), or JSON {path, content, "
+              "append}." },
+    { "DELETE", "/v1/sandboxes/{id}/files", 0, NO_BODY, .status = 204, .handle = files_delete,
+      .help = "Remove ?path=; ?recursive=true for a directory." },
+    { "GET", "/v1/sandboxes/{id}/files/content", 0, NO_BODY, .status = 200, .handle = files_content,
+      .help = "Bytes of the file ?path=." },
+
+    { "GET", "/healthz", L | ROUTE_OPEN | ROUTE_FAST, NO_BODY, .status = 200,
+      .handle = system_health, .help = "The daemon answers." },
+    { "GET", "/readyz", L | ROUTE_OPEN, NO_BODY, .status = 200, .handle = system_ready,
+      .help = "It can serve; else 503 with the cause." },
+    { "GET", "/metrics", L | ROUTE_FAST, NO_BODY, .status = 200, .handle = system_metrics,
+      .help = "Counters as Prometheus text." },
+};
+const size_t n_routes = sizeof(routes) / sizeof(routes[0]);
+_Static_assert(sizeof(routes) / sizeof(routes[0]) < METRICS_ROUTES, "a counter for each route");
+
+/* One segment of {id} is kept as it came: letters and digits need no escapes, and whatever else is
+ * there cannot be an id. Too long ones are cut, which no id survives either. */
+static bool path_match(const char *pattern, const char *path, char ret_id[64])
+{
+    ret_id[0] = '\0';
+    while (*pattern) {
+        if (str_starts(pattern, "{id}")) {
+            size_t len = strcspn(path, "/");
+            if (len == 0)
+                return false;
+            size_t kept = len < 63 ? len : 63;
+            memcpy(ret_id, path, kept);
+            ret_id[kept] = '\0';
+            path += len;
+            pattern += 4;
+        } else if (*pattern++ != *path++) {
+            return false;
+        }
+    }
+    return *path == '\0';
+}
+
+enum route_match route_find(const char *method, const char *path, const struct route **ret,
+                            char ret_id[64], char allow[64])
+{
+    enum route_match match = ROUTE_NO_PATH;
+    size_t used = 0;
+    allow[0] = '\0';
+    for (size_t i = 0; i < n_routes; i++) {
+        const struct route *t = &routes[i];
+        if (!path_match(t->path, path, ret_id))
+            continue;
+        bool get = str_eq(t->method, "GET");
+        if (str_eq(method, t->method) || (get && str_eq(method, "HEAD"))) {
+            *ret = t;
+            return ROUTE_FOUND;
+        }
+        match = ROUTE_NO_METHOD;
+        used += (size_t)snprintf(allow + used, 64 - used, "%s%s%s", used ? ", " : "", t->method,
+                                 get ? ", HEAD" : "");
+    }
+    return match;
+}
+
+void api_print_routes(FILE *out, bool markdown)
+{
+    if (markdown)
+        (void)fprintf(out, "| method | path | success | |\n|---|---|---|---|\n");
+    for (size_t i = 0; i < n_routes; i++) {
+        const struct route *t = &routes[i];
+        (void)fprintf(out, markdown ? "| %s | `%s` | %d | %s |\n" : "%-7s %-36s %d  %s\n",
+                      t->method, t->path, t->status, t->help);
+    }
+}

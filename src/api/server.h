@@ -1,0 +1,58 @@
+/* The server: connections, the threads that serve them, and what is counted. */
+#ifndef SERVER_H
+#define SERVER_H
+
+#include <microhttpd.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "api/api.h"
+#include "base/mu.h"
+#include "base/worker.h"
+#include "metrics.h"
+#include "req.h"
+
+/* What a connection is doing, for the sweep that ends slow peers. */
+enum peer_phase {
+    PEER_NEW,    /* nothing came yet */
+    PEER_HEADER, /* between the request line and the end of the headers */
+    PEER_BODY,   /* the body comes in */
+    PEER_BUSY,   /* our turn: handler or reply */
+    PEER_IDLE,   /* kept alive */
+};
+
+struct peer {
+    struct api *api;
+    int fd;
+    _Atomic int phase;
+    _Atomic int64_t since_ms;
+    _Atomic uint64_t bytes; /* of the body, since then */
+    struct peer *prev, *next;
+};
+
+struct api {
+    struct core *core;
+    const struct config *config;
+    struct MHD_Daemon *daemon;
+    struct pool *pool;
+    struct worker *sweeper;
+    struct mu peers_lock;
+    struct peer *peers GUARDED_BY(peers_lock);
+    _Atomic uint32_t n_peers;
+    _Atomic bool stopping;
+    uint16_t port; /* where it listens */
+    struct metrics metrics;
+};
+
+void peer_phase(struct peer *p, enum peer_phase phase);
+
+/* libmicrohttpd's callbacks of one request (req.c). */
+void *req_begin(void *api, const char *uri, struct MHD_Connection *conn);
+enum MHD_Result req_access(void *api, struct MHD_Connection *conn, const char *url,
+                           const char *method, const char *version, const char *data,
+                           size_t *data_len, void **slot);
+void req_completed(void *api, struct MHD_Connection *conn, void **slot,
+                   enum MHD_RequestTerminationCode why);
+
+#endif

@@ -1,0 +1,299 @@
+/* The field tables of all bodies, and the rules between fields.
+ *
+ * /v1 is closed: an unknown key is a 400 that names it. The legacy routes ignore what they do not
+ * know. Both read the same rows. */
+#include "shapes.h"
+
+#include <math.h>
+
+#include "base/cleanup.h"
+#include "base/limits.h"
+#include "base/str.h"
+#include "wire/json.h"
+
+#define ROWS(rows) .fields = (rows), .count = sizeof(rows) / sizeof((rows)[0])
+
+static const struct field external_rows[] = {
+    FIELD_STR(struct external_body, user_id, .hi = EXTERNAL_ID_MAX, .flags = FIELD_NULLABLE),
+    FIELD_STR(struct external_body, project_id, .hi = EXTERNAL_ID_MAX, .flags = FIELD_NULLABLE),
+    FIELD_STR(struct external_body, workspace_id, .hi = EXTERNAL_ID_MAX, .flags = FIELD_NULLABLE),
+};
+static const struct shape external_shape = { .name = "external", ROWS(external_rows) };
+static const struct shape external_open = { .name = "external", ROWS(external_rows), .open = true };
+
+static const struct field project_rows[] = {
+    FIELD_STR(struct project_body, id, .lo = 1, .hi = EXTERNAL_ID_MAX, .flags = FIELD_REQUIRED),
+    FIELD_STR(struct project_body, user_id, .lo = 1, .hi = EXTERNAL_ID_MAX,
+              .flags = FIELD_REQUIRED),
+};
+static const struct shape project_shape = { .name = "project", ROWS(project_rows) };
+
+/* Bounds that an operator sets are core's; these are what the numbers can mean at all. */
+static const struct field limits_rows[] = {
+    FIELD_U32(struct limits_body, memory_mib, .lo = 64, .hi = 1048576, .flags = FIELD_NULLABLE),
+    FIELD_ANY(struct limits_body, cpus, .flags = FIELD_NULLABLE),
+    FIELD_U32(struct limits_body, pids, .lo = 16, .hi = 65536, .flags = FIELD_NULLABLE),
+    FIELD_U32(struct limits_body, disk_mib, .lo = 16, .hi = 16777216, .flags = FIELD_NULLABLE),
+};
+static const struct shape limits_shape = { .name = "limits", ROWS(limits_rows) };
+static const struct shape limits_open = { .name = "limits", ROWS(limits_rows), .open = true };
+
+#define CREATE_ROWS(external_of, limits_of)                                                \
+    FIELD_STR(struct create_body, id, .lo = 1, .hi = 64, .flags = FIELD_NULLABLE),         \
+        FIELD_STR(struct create_body, image, .lo = 1, .hi = 512, .flags = FIELD_NULLABLE), \
+        { .name = "ports",                                                                 \
+          .type = FIELD_TYPE_U16V,                                                         \
+          .offset = offsetof(struct create_body, ports),                                   \
+          .lo = 1,                                                                         \
+          .hi = 65535,                                                                     \
+          .seen = offsetof(struct create_body, ports_seen),                                \
+          .flags = FIELD_NULLABLE },                                                       \
+        FIELD_MAP(struct create_body, env, .hi = SANDBOX_ENV_MAX,                          \
+                  .flags = FIELD_NULLABLE | FIELD_SECRET),                                 \
+        FIELD_MAP(struct create_body, metadata, .hi = SANDBOX_METADATA_MAX,                \
+                  .flags = FIELD_NULLABLE),                                                \
+        FIELD_OBJ(struct create_body, limits, limits_of, .flags = FIELD_NULLABLE),         \
+        FIELD_OBJ(struct create_body, external, external_of, .flags = FIELD_NULLABLE),     \
+        FIELD_ENUM(struct create_body, visibility, .names = sandbox_visibility_names,      \
+                   .flags = FIELD_NULLABLE),                                               \
+        FIELD_ENUM(struct create_body, idle_policy, .names = sandbox_idle_policy_names,    \
+                   .flags = FIELD_NULLABLE),                                               \
+        FIELD_STR(struct create_body, memory_high, .hi = 32, .flags = FIELD_NULLABLE),     \
+        FIELD_ANY(struct create_body, template, .flags = FIELD_NULLABLE),                  \
+        FIELD_ANY(struct create_body, template_path, .flags = FIELD_NULLABLE),             \
+        FIELD_ANY(struct create_body, from_snapshot, .flags = FIELD_NULLABLE),             \
+        FIELD_ANY(struct create_body, git_remote_url, .flags = FIELD_NULLABLE)
+
+static const struct field create_rows[] = {
+    CREATE_ROWS(&external_shape, &limits_shape),
+    { .name = "project",
+      .type = FIELD_TYPE_OBJ,
+      .offset = offsetof(struct create_body, project),
+      .shape = &project_shape,
+      .seen = offsetof(struct create_body, project_seen),
+      .flags = FIELD_NULLABLE },
+};
+const struct shape shape_create = { .name = "create", ROWS(create_rows) };
+static const struct field create_legacy_rows[] = { CREATE_ROWS(&external_open, &limits_open) };
+const struct shape shape_create_legacy = { .name = "create",
+                                           ROWS(create_legacy_rows),
+                                           .open = true };
+
+static const struct field exec_rows[] = {
+    FIELD_ANY(struct exec_body, cmd, .flags = FIELD_REQUIRED),
+    { .name = "stdin",
+      .type = FIELD_TYPE_STR,
+      .offset = offsetof(struct exec_body, stdin_text),
+      .hi = EXEC_STDIN_MAX,
+      .seen = SIZE_MAX,
+      .flags = FIELD_NULLABLE },
+    FIELD_STR(struct exec_body, cwd, .lo = 1, .hi = PATH_BYTES_MAX, .flags = FIELD_NULLABLE),
+    FIELD_MAP(struct exec_body, env, .hi = SANDBOX_ENV_MAX, .flags = FIELD_NULLABLE | FIELD_SECRET),
+    FIELD_U32(struct exec_body, timeout_ms, .lo = 1, .hi = EXEC_TIMEOUT_MAX_MS,
+              .flags = FIELD_NULLABLE),
+    FIELD_BOOL(struct exec_body, stream, .flags = FIELD_NULLABLE),
+    FIELD_BOOL(struct exec_body, detach, .flags = FIELD_NULLABLE),
+};
+const struct shape shape_exec = { .name = "exec", ROWS(exec_rows) };
+const struct shape shape_exec_legacy = { .name = "exec", ROWS(exec_rows), .open = true };
+
+static const struct field keepalive_rows[] = {
+    { .name = "until",
+      .type = FIELD_TYPE_I64,
+      .offset = offsetof(struct keepalive_body, until),
+      .lo = 1,
+      .hi = 253402300799, /* the end of the year 9999 */
+      .seen = offsetof(struct keepalive_body, until_seen),
+      .flags = FIELD_NULLABLE },
+};
+const struct shape shape_keepalive = { .name = "keepalive", ROWS(keepalive_rows) };
+const struct shape shape_keepalive_legacy = { .name = "keepalive",
+                                              ROWS(keepalive_rows),
+                                              .open = true };
+
+static const struct field put_rows[] = {
+    FIELD_STR(struct put_body, path, .lo = 1, .hi = PATH_BYTES_MAX, .flags = FIELD_REQUIRED),
+    FIELD_STR(struct put_body, content, .hi = FILE_JSON_MAX, .flags = FIELD_REQUIRED),
+    FIELD_BOOL(struct put_body, append, .flags = FIELD_NULLABLE),
+};
+const struct shape shape_put = { .name = "put", ROWS(put_rows) };
+
+/* --- rules between fields --- */
+
+/* The empty string stands for absence, as clients of the legacy routes send it. */
+static bool given(const char *json)
+{
+    return json && !str_eq(json, "\"\"");
+}
+
+static int not_built(const struct create_body *b, struct err *err)
+{
+    const struct {
+        const char *name, *value;
+    } rows[] = {
+        { "template", b->template },
+        { "template_path", b->template_path },
+        { "from_snapshot", b->from_snapshot },
+        { "git_remote_url", b->git_remote_url },
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        if (given(rows[i].value))
+            return err_set(err, ERR_NOT_SUPPORTED, "%s: not supported by this version",
+                           rows[i].name);
+    return 0;
+}
+
+static int identity_check(const char *field, const char *text, struct err *err)
+{
+    for (const char *c = text; c && *c; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7f || *c == ',')
+            return err_set(err, ERR_INVALID, "%s: holds a control character or a comma", field);
+    return 0;
+}
+
+/* A number of cores, to thousandths. */
+static int cpus_parse(const char *json, uint32_t *ret_milli, struct err *err)
+{
+    static const char rule[] = "limits.cpus: must be a number from 0.05 to 1024";
+    if (!json)
+        return 0;
+    char *end = NULL;
+    double cores = json[0] >= '0' && json[0] <= '9' ? strtod(json, &end) : -1;
+    if (!end || *end || !(cores >= 0.05 && cores <= 1024))
+        return err_set(err, ERR_INVALID, "%s", rule);
+    *ret_milli = (uint32_t)lround(cores * 1000);
+    return 0;
+}
+
+static int by_number(const void *a, const void *b)
+{
+    return (int)*(const uint16_t *)a - (int)*(const uint16_t *)b;
+}
+
+static void ports_settle(struct u16v *v)
+{
+    if (v->count == 0)
+        return;
+    qsort(v->items, v->count, sizeof(v->items[0]), by_number);
+    size_t kept = 1;
+    for (size_t i = 1; i < v->count; i++)
+        if (v->items[i] != v->items[kept - 1])
+            v->items[kept++] = v->items[i];
+    v->count = kept;
+}
+
+static int metadata_check(const struct strmap *m, struct err *err)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < m->count; i++) {
+        size_t len = strlen(m->names[i]);
+        if (len == 0 || len > 128)
+            return err_set(err, ERR_INVALID, "metadata: a name must have 1 to 128 bytes");
+        for (const char *c = m->names[i]; *c; c++)
+            if ((unsigned char)*c < 0x20 || *c == 0x7f)
+                return err_set(err, ERR_INVALID, "metadata: a name holds a control character");
+        bytes += len + strlen(m->values[i]);
+    }
+    if (bytes > SANDBOX_METADATA_BYTES_MAX)
+        return err_set(err, ERR_INVALID, "metadata: %zu bytes, at most %u are allowed", bytes,
+                       SANDBOX_METADATA_BYTES_MAX);
+    return 0;
+}
+
+static int memory_high_check(const char *text, struct err *err)
+{
+    if (!text || !*text)
+        return 0;
+    size_t digits = strspn(text, "0123456789.");
+    const char *unit = text + digits;
+    if (digits == 0 || (*unit && (!strchr("KMGTkmgt", *unit) || unit[1])))
+        return err_set(err, ERR_INVALID, "memory_high: must be a size such as \"4G\"");
+    return 0;
+}
+
+static const char *or_null(const char *text)
+{
+    return text && *text ? text : NULL;
+}
+
+int create_check(struct create_body *b, bool v1, struct core_create *ret, struct err *err)
+{
+    struct core_create c = { 0 };
+    if (not_built(b, err) < 0)
+        return -1;
+    if (b->id) {
+        struct err bad;
+        if (sandbox_id_parse(b->id, &c.id, &bad) < 0)
+            return err_set(err, ERR_INVALID, "id: %s", bad.msg);
+        c.has_id = true;
+    }
+    if (identity_check("external.user_id", b->external.user_id, err) < 0 ||
+        identity_check("external.project_id", b->external.project_id, err) < 0 ||
+        identity_check("external.workspace_id", b->external.workspace_id, err) < 0 ||
+        identity_check("project.id", b->project.id, err) < 0 ||
+        identity_check("project.user_id", b->project.user_id, err) < 0)
+        return -1;
+    if (b->project_seen && (b->external.user_id || b->external.project_id))
+        return err_set(err, ERR_INVALID,
+                       "external: user_id and project_id exclude the field project");
+    if (metadata_check(&b->metadata, err) < 0 || memory_high_check(b->memory_high, err) < 0 ||
+        cpus_parse(b->limits.cpus, &c.limits.cpu_milli, err) < 0)
+        return -1;
+    if (v1 && !b->ports_seen)
+        b->ports = (struct u16v){ .items = { 3000 }, .count = 1 };
+    ports_settle(&b->ports);
+    c.image = b->image;
+    c.limits.memory_mib = b->limits.memory_mib;
+    c.limits.pids = b->limits.pids;
+    c.limits.disk_mib = b->limits.disk_mib;
+    c.memory_high = or_null(b->memory_high);
+    c.visibility = b->visibility;
+    c.idle_policy = b->idle_policy;
+    c.ports = b->ports;
+    c.env = &b->env;
+    c.metadata = &b->metadata;
+    c.external_user = or_null(b->project_seen ? b->project.user_id : b->external.user_id);
+    c.external_project = or_null(b->project_seen ? b->project.id : b->external.project_id);
+    c.external_workspace = or_null(b->external.workspace_id);
+    c.by_project = b->project_seen;
+    if (!v1) {
+        c.external_user = c.external_user ? c.external_user : "local";
+        c.memory_high = c.memory_high ? c.memory_high : "4G";
+    }
+    *ret = c;
+    return 0;
+}
+
+int exec_argv(const struct exec_body *b, struct strv *ret, struct err *err)
+{
+    struct json *j = NULL;
+    if (json_parse(b->cmd, strlen(b->cmd), &j, err) < 0)
+        return -1;
+    AUTO(json) struct json *list = j;
+    struct strv argv = { 0 };
+    const char *text = json_text(list);
+    if (text && *text) {
+        strv_add(&argv, "/bin/sh");
+        strv_add(&argv, "-c");
+        strv_add(&argv, text);
+    }
+    size_t n = json_count(list);
+    if (argv.count == 0 && n == 0)
+        return err_set(err, ERR_INVALID,
+                       "cmd: must be a list of strings, or one string for the "
+                       "shell, and not empty");
+    if (n > EXEC_ARGS_MAX)
+        return err_set(err, ERR_INVALID, "cmd: %zu items, at most %d are allowed", n,
+                       EXEC_ARGS_MAX);
+    for (size_t i = 0; i < n; i++) {
+        const char *item = json_text(json_item(list, i));
+        if (!item || (i == 0 && !*item)) {
+            strv_release(&argv);
+            return err_set(err, ERR_INVALID,
+                           item ? "cmd[%zu]: must not be empty" : "cmd[%zu]: must be a string", i);
+        }
+        strv_add(&argv, item);
+    }
+    *ret = argv;
+    return 0;
+}

@@ -1,0 +1,84 @@
+/* The bodies that requests carry, as structs and their field tables. Checks that a table cannot say
+ * (identities, sizes) are the functions at the end. Threads: any. */
+#ifndef SHAPES_H
+#define SHAPES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/field.h"
+#include "core/core.h"
+
+struct external_body {
+    char *user_id;
+    char *project_id;
+    char *workspace_id;
+};
+
+struct project_body {
+    char *id;
+    char *user_id;
+};
+
+struct limits_body {
+    uint32_t memory_mib;
+    char *cpus; /* JSON text of a number of cores */
+    uint32_t pids;
+    uint32_t disk_mib;
+};
+
+struct create_body {
+    char *id;
+    char *image;
+    struct u16v ports;
+    bool ports_seen;
+    struct strmap env;
+    struct strmap metadata;
+    struct limits_body limits;
+    struct external_body external;
+    struct project_body project;
+    bool project_seen;
+    int visibility;
+    int idle_policy;
+    char *memory_high;
+    /* known by name, not served yet */
+    char *template;
+    char *template_path;
+    char *from_snapshot;
+    char *git_remote_url;
+};
+
+struct exec_body {
+    char *cmd; /* JSON text: a list of strings, or one string for the shell */
+    char *stdin_text;
+    char *cwd;
+    struct strmap env;
+    uint32_t timeout_ms;
+    bool stream;
+    bool detach;
+};
+
+struct keepalive_body {
+    int64_t until; /* Unix seconds */
+    bool until_seen;
+};
+
+struct put_body {
+    char *path;
+    char *content;
+    bool append;
+};
+
+extern const struct shape shape_create, shape_create_legacy;
+extern const struct shape shape_exec, shape_exec_legacy;
+extern const struct shape shape_keepalive, shape_keepalive_legacy;
+extern const struct shape shape_put;
+
+/* Turns a decoded create into core's request; everything borrowed from b, and ports sorted.
+ * v1: ports default to 3000, `project` makes it idempotent. Errors name the field. */
+int create_check(struct create_body *b, bool v1, struct core_create *ret, struct err *err);
+/* cmd → argv. Caller strv_release()s. */
+int exec_argv(const struct exec_body *b, struct strv *ret, struct err *err);
+
+#endif
