@@ -81,7 +81,7 @@ int link_new(const char *data_dir, struct link **ret, struct err *err)
         goto undo_fd;
     }
     mu_lock(&l->lock);
-    l->wake = conn_new(l, NULL, CONN_WAKE, fd);
+    l->wake = conn_open(l, NULL, CONN_WAKE, fd);
     mu_unlock(&l->lock);
     if (!l->wake) {
         err_sys(err, errno, "agents' link");
@@ -165,7 +165,7 @@ int link_expect(struct link *l, const struct sandbox_id *id, const uint8_t secre
     struct peer **slot = bucket(l, id);
     new->next = *slot;
     *slot = new;
-    new->listener = conn_new(l, new, CONN_LISTEN, fd);
+    new->listener = conn_open(l, new, CONN_LISTEN, fd);
     bool watched = new->listener != NULL;
     if (!watched)
         peer_remove(l, new);

@@ -26,7 +26,7 @@ static void watch(struct link *l, struct conn *c, uint32_t events)
     (void)epoll_ctl(l->epoll, EPOLL_CTL_MOD, c->fd, &e); /* of a watched descriptor: cannot fail */
 }
 
-struct conn *conn_new(struct link *l, struct peer *p, enum conn_kind kind, int fd)
+struct conn *conn_open(struct link *l, struct peer *p, enum conn_kind kind, int fd)
 {
     struct conn *c = mem_new(1, sizeof *c);
     *c = (struct conn){ .kind = kind, .fd = fd, .peer = p };
@@ -251,7 +251,7 @@ static void accept_some(struct link *l, struct conn *listener) REQUIRES(&l->lock
         }
         if (p->pending == LINK_PENDING_MAX)
             displace_oldest(l, p);
-        struct conn *c = conn_new(l, p, CONN_PENDING, fd);
+        struct conn *c = conn_open(l, p, CONN_PENDING, fd);
         if (c)
             hello_read(l, c); /* mostly it is here already */
     }

@@ -66,7 +66,7 @@ struct link {
 /* --- loop.c --- */
 void *loop_run(void *link);
 /* Takes fd over and watches it; NULL when the kernel refuses, fd is closed then. */
-struct conn *conn_new(struct link *l, struct peer *p, enum conn_kind kind, int fd)
+struct conn *conn_open(struct link *l, struct peer *p, enum conn_kind kind, int fd)
     REQUIRES(&l->lock);
 void conn_close(struct link *l, struct conn *c) REQUIRES(&l->lock);
 /* Frees the conns that are dead; only for the loop, and for whoever has outlived it. */
