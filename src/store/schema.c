@@ -232,6 +232,16 @@ static int check_pages(const struct home *h, struct db *db, struct err *err)
     return str_eq(what, "ok") ? 0 : damaged(h, what ? what : "no memory", err);
 }
 
+/* Looking makes SQLite put an empty WAL and its index beside the file. */
+static void leave_no_trace(const struct home *h)
+{
+    if (size_of(h, HOME_DB "-wal") == 0) {
+        (void)unlinkat(h->dir, HOME_DB "-wal",
+                       0); /* a file without a byte: no matter if it stays */
+        (void)unlinkat(h->dir, HOME_DB "-shm", 0);
+    }
+}
+
 int schema_open(const struct home *h, const struct sql_migration *list, int count, struct db *ret,
                 struct err *err)
 {
@@ -258,6 +268,7 @@ int schema_open(const struct home *h, const struct sql_migration *list, int coun
         (version < count && back_up(h, &db, version, err) < 0) ||
         migrate(&db, list, (int)version, count, err) < 0 || keep_wal_on_close(&db, 0, err) < 0) {
         db_close(&db);
+        leave_no_trace(h);
         return err_wrap(err, "%s", h->path);
     }
     *ret = db;
