@@ -63,6 +63,8 @@ int docker_new(const struct docker_options *o, struct docker **ret, struct err *
     uint8_t nonce[8];
     random_bytes(nonce, sizeof nonce);
     hex_encode(nonce, sizeof nonce, d->boot);
+    mu_init(&d->network_mu, MU_DOCKER);
+    cond_init(&d->network_done);
     atomic_store(&d->nofile_max, own_nofile());
     d->port = (struct runtime){
         .self = d,
@@ -88,6 +90,8 @@ void docker_free(struct docker *d)
         return;
     docker_events_stop(d);
     engine_free(d->engine);
+    cond_release(&d->network_done);
+    mu_release(&d->network_mu);
     free(d->instance);
     free(d->network);
     free(d->bridge);
@@ -123,7 +127,7 @@ static int network_make(struct docker *d, struct reply *reply, struct err *err)
     return -1;
 }
 
-int docker_network_ensure(struct docker *d, struct err *err)
+static int network_find(struct docker *d, struct err *err)
 {
     AUTO(reply) struct reply reply = REPLY_INIT;
     const unsigned generation = engine_generation(d->engine);
@@ -142,6 +146,25 @@ int docker_network_ensure(struct docker *d, struct err *err)
     }
     atomic_store(&d->network_seen, generation + 1);
     return 0;
+}
+
+int docker_network_ensure(struct docker *d, struct err *err)
+{
+    if (atomic_load(&d->network_seen) == engine_generation(d->engine) + 1)
+        return 0;
+    /* One at a time: while the Engine makes a network it knows the bridge but not yet the name, and
+     * would refuse a second one with words that sound like a stranger's. */
+    mu_lock(&d->network_mu);
+    while (d->network_busy)
+        cond_wait(&d->network_done, &d->network_mu);
+    d->network_busy = true;
+    mu_unlock(&d->network_mu);
+    int r = network_find(d, err);
+    mu_lock(&d->network_mu);
+    d->network_busy = false;
+    cond_signal(&d->network_done);
+    mu_unlock(&d->network_mu);
+    return r;
 }
 
 int docker_describe(struct docker *d, struct buf *out, struct err *err)

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/mu.h"
 #include "docker/docker.h"
 #include "engine.h"
 
@@ -18,6 +19,9 @@ struct docker {
     atomic_uint nofile_max; /* what the Engine is thought to grant; only ever falls */
     /* engine_generation() + 1 at which the network was last seen; 0: never */
     atomic_uint network_seen;
+    struct mu network_mu;
+    struct cond network_done;
+    bool network_busy GUARDED_BY(network_mu); /* one thread looks at or makes the network */
 
     /* the one event follower */
     struct conn *events;
