@@ -33,7 +33,8 @@ enum frame_type {
     FRAME_EOF = 33,     /* daemon: no more stdin */
     FRAME_SIGNAL = 34,  /* daemon: u32 signal number to the process group */
     FRAME_KILL = 35,    /* daemon: u32 grace in ms: TERM now, KILL then, all descendants */
-    /* SIGNAL and KILL wait behind stdin that the command has not taken yet; closing the stream does not. */
+    /* SIGNAL and KILL wait behind stdin that the command has not taken yet; closing the stream does
+       not. */
 };
 
 /* What FRAME_FAILED stumbled over. */

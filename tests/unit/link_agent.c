@@ -4,12 +4,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -37,10 +41,27 @@ static int64_t soon(void)
     return clock_mono_ms() + SOON;
 }
 
-static void agent_start(void)
+/* As a kernel, or an Engine's seccomp profile, that does not know openat2. */
+static void forbid_openat2(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat2, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = { .len = sizeof code / sizeof *code, .filter = code };
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0)
+        _exit(97);
+}
+
+static void agent_start(bool old_kernel)
 {
     agent_pid = fork();
     if (agent_pid == 0) {
+        if (old_kernel)
+            forbid_openat2();
         if (getuid() == 0 && (setgroups(0, NULL) < 0 || setgid(1000) < 0 || setuid(1000) < 0))
             _exit(99);
         char *const argv[] = { (char[]){ "sandbox-agent" }, socket_path, NULL };
@@ -666,6 +687,49 @@ static void check_liar(void)
     CHECK(str_copy(socket_path, sizeof socket_path, keep));
 }
 
+static void check_old_kernel(void)
+{
+    static const struct {
+        const char *name, *cwd;
+        int error;
+    } rows[] = {
+        { "plain", "/tmp", 0 },
+        { "root", "/", 0 },
+        { "doubled slashes", "//tmp///", 0 },
+        { "out of bounds", "/etc", EPERM },
+        { "out of bounds by dots", "/tmp/../etc", EPERM },
+        { "any link", NULL, ENOTDIR },
+        { "magic link", "/proc/self/cwd", ENOTDIR },
+        { "missing", "/tmp/no-such-directory", ENOENT },
+    };
+    struct sandbox_id keep_id = id;
+    pid_t keep_pid = agent_pid;
+    char keep_path[sizeof socket_path], link_path[128];
+    CHECK(str_copy(keep_path, sizeof keep_path, socket_path));
+    (void)snprintf(link_path, sizeof link_path, "%s/link-to-tmp", home);
+    CHECK(symlink("/tmp", link_path) == 0);
+    sandbox_id_new(&id);
+    link_run_dir(lnk, &id, socket_path, sizeof socket_path - 16);
+    (void)snprintf(socket_path + strlen(socket_path), 16, "/agent.sock");
+    CHECK(link_expect(lnk, &id, secret, true, &err) == 0);
+    agent_start(true);
+    CHECK(link_wait_ready(lnk, &id, soon(), &err) == 0);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct run r = RUN_INIT;
+        int fd = -1;
+        CHECK_ROW(rows[i].name,
+                  spawn_in(rows[i].cwd ? rows[i].cwd : link_path, "true", "", 0, 0, &fd) == 0);
+        collect(fd, &r);
+        CHECK_ROW(rows[i].name, r.error == rows[i].error && r.exited == !rows[i].error);
+        run_release(&r);
+    }
+    CHECK(kill(agent_pid, SIGTERM) == 0 && waitpid(agent_pid, NULL, 0) == agent_pid);
+    link_forget(lnk, &id);
+    id = keep_id;
+    agent_pid = keep_pid;
+    CHECK(str_copy(socket_path, sizeof socket_path, keep_path));
+}
+
 /* --- figures --- */
 
 static void measure(void)
@@ -728,7 +792,7 @@ int main(void)
     link_run_dir(lnk, &id, run_dir, sizeof run_dir);
     (void)snprintf(socket_path, sizeof socket_path, "%s/agent.sock", run_dir);
     /* The agent may come first: it dials until somebody is there. */
-    agent_start();
+    agent_start(false);
     CHECK(link_expect(lnk, &id, secret, true, &err) == 0);
     CHECK(link_expect(lnk, &id, secret, true, &err) == 0);
     if (!CHECK(link_wait_ready(lnk, &id, soon(), &err) == 0)) {
@@ -747,11 +811,20 @@ int main(void)
     check_detached();
     check_monitor_killed();
     check_strangers();
+    int silent = dial(NULL);
     check_liar();
+    check_old_kernel();
     measure();
+    CHECK_ROW("who never says who he is", is_closed(silent));
     check_stop();
     link_forget(lnk, &id);
     CHECK(access(run_dir, F_OK) < 0);
     link_free(lnk);
+    pid_t rm = fork();
+    if (rm == 0) {
+        (void)execlp("rm", "rm", "-rf", "--", home, NULL);
+        _exit(1);
+    }
+    CHECK(waitpid(rm, NULL, 0) == rm && access(home, F_OK) < 0);
     return check_done();
 }
