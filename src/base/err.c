@@ -1,5 +1,6 @@
 /* Errors. Messages are cut, never overrun; wrapping keeps the innermost words when room is short.
  */
+#define ERR_HOME /* the functions themselves are here */
 #include "base/err.h"
 
 #include <errno.h>
