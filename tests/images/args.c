@@ -1,5 +1,6 @@
 /* Prints its arguments and its environment, one line each: "arg ..." and "env ...". With a first
- * argument "cat" it copies its input to its output instead, so that stdin can be tested without a shell. */
+ * argument "cat" it copies its input to its output instead, so that stdin can be tested without a
+ * shell. */
 #include <stdio.h>
 #include <string.h>
 
