@@ -50,12 +50,14 @@ static enum claim create_once(struct docker *d, const struct runtime_spec *spec,
     return CLAIM_FAILED;
 }
 
-/* The name is taken: 1 adopted, 0 the way is free now, -1 error. */
+/* The name is taken: by a container that is as asked for (*ret is filled, *ret_fits true), or by an
+ * older one of ours that is gone when this returns. */
 static int adopt(struct docker *d, const struct runtime_spec *spec, const char *name,
-                 struct seen_container *ret, struct err *err)
+                 struct seen_container *ret, bool *ret_fits, struct err *err)
 {
     struct seen_container seen;
     struct err why;
+    *ret_fits = false;
     if (inspect(d, name, &seen, &why) < 0) {
         if (why.code == ERR_NOT_FOUND)
             return 0;
@@ -68,7 +70,8 @@ static int adopt(struct docker *d, const struct runtime_spec *spec, const char *
     }
     if (seen.epoch == spec->epoch && seen.nofile <= atomic_load(&d->nofile_max)) {
         *ret = seen;
-        return 1;
+        *ret_fits = true;
+        return 0;
     }
     return docker_remove(d, seen.c.container_id, err);
 }
@@ -93,11 +96,11 @@ int docker_create(void *self, const struct runtime_spec *spec, char ret_containe
             *granted_nofile = nofile;
             return 0;
         }
-        struct seen_container seen;
-        int r = adopt(d, spec, name, &seen, err);
-        if (r < 0)
+        struct seen_container seen = { 0 };
+        bool fits;
+        if (adopt(d, spec, name, &seen, &fits, err) < 0)
             return -1;
-        if (r == 1) {
+        if (fits) {
             (void)str_copy(ret_container_id, 65, seen.c.container_id); /* same size */
             *granted_nofile = seen.nofile;
             return 0;

@@ -41,80 +41,43 @@ struct op_row {
     bool plain;       /* the path has no version in front */
 };
 
+/* clang-format off */
 static const struct op_row ops[OP_COUNT] = {
-    [OP_PING] = { "answer", "GET", "/_ping", { 200 }, ENGINE_PING_MS, "engine", true },
-    [OP_VERSION] = { "tell its version", "GET", "/version", { 200 }, 1500, "engine", true },
-    [OP_INFO] = { "describe itself", "GET", "/info", { 200 }, 10000, "engine" },
-    [OP_IMAGE] = { "look at the image", "GET", "/images/{}/json", { 200 }, 10000, "image" },
-    [OP_CREATE] = { "create the container",
-                    "POST",
-                    "/containers/create?name={}",
-                    { 201 },
-                    30000,
-                    "image" },
-    [OP_CREATE_SEED] = { "create a container of the image",
-                         "POST",
-                         "/containers/create",
-                         { 201 },
-                         30000,
-                         "image" },
-    [OP_START] = { "start the container",
-                   "POST",
-                   "/containers/{}/start",
-                   { 204, 304 },
-                   30000,
-                   "container" },
-    [OP_STOP] = { "stop the container",
-                  "POST",
-                  "/containers/{}/stop?t={}",
-                  { 204, 304, 404 },
-                  10000,
-                  "container" },
-    [OP_REMOVE] = { "remove the container",
-                    "DELETE",
-                    "/containers/{}?force=1&v=1",
-                    { 204, 404 },
-                    30000,
-                    "container" },
-    [OP_WAIT_REMOVED] = { "finish the removal",
-                          "POST",
-                          "/containers/{}/wait?condition=removed",
-                          { 200, 404 },
-                          30000,
-                          "container" },
-    [OP_RENAME] = { "rename the container",
-                    "POST",
-                    "/containers/{}/rename?name={}",
-                    { 204 },
-                    10000,
-                    "container" },
-    [OP_INSPECT] = { "look at the container",
-                     "GET",
-                     "/containers/{}/json",
-                     { 200 },
-                     10000,
-                     "container" },
-    [OP_LIST] = { "list the containers",
-                  "GET",
-                  "/containers/json?all=1&filters={}",
-                  { 200 },
-                  20000,
-                  "container" },
-    [OP_ARCHIVE] = { "read from the image",
-                     "GET",
-                     "/containers/{}/archive?path={}",
-                     { 200 },
-                     120000,
-                     "path" },
-    [OP_NETWORK] = { "look at the network", "GET", "/networks/{}", { 200 }, 10000, "network" },
-    [OP_NETWORK_CREATE] = { "create the network",
-                            "POST",
-                            "/networks/create",
-                            { 201 },
-                            15000,
-                            "network" },
-    [OP_EVENTS] = { "report events", "GET", "/events?since={}&filters={}", { 200 }, 0, "engine" },
+    [OP_PING]    = { "answer", "GET", "/_ping", { 200 }, ENGINE_PING_MS, "engine", .plain = true },
+    [OP_VERSION] = { "tell its version", "GET", "/version", { 200 }, 1500, "engine", .plain = true },
+    [OP_INFO]    = { "describe itself", "GET", "/info", { 200 }, 10000, "engine" },
+    [OP_EVENTS]  = { "report events", "GET", "/events?since={}&filters={}", { 200 }, 0, "engine" },
+
+    [OP_IMAGE]       = { "look at the image", "GET",
+                         "/images/{}/json", { 200 }, 10000, "image" },
+    [OP_CREATE_SEED] = { "create a container of the image", "POST",
+                         "/containers/create", { 201 }, 30000, "image" },
+    [OP_ARCHIVE]     = { "read from the image", "GET",
+                         "/containers/{}/archive?path={}", { 200 }, 120000, "path" },
+
+    [OP_CREATE]       = { "create the container", "POST",
+                          "/containers/create?name={}", { 201 }, 30000, "image" },
+    [OP_START]        = { "start the container", "POST",
+                          "/containers/{}/start", { 204, 304 }, 30000, "container" },
+    [OP_STOP]         = { "stop the container", "POST",
+                          "/containers/{}/stop?t={}", { 204, 304, 404 }, 10000, "container" },
+    [OP_REMOVE]       = { "remove the container", "DELETE",
+                          "/containers/{}?force=1&v=1", { 204, 404 }, 30000, "container" },
+    [OP_WAIT_REMOVED] = { "finish the removal", "POST",
+                          "/containers/{}/wait?condition=removed", { 200, 404 }, 30000, "container" },
+    [OP_RENAME]       = { "rename the container", "POST",
+                          "/containers/{}/rename?name={}", { 204 }, 10000, "container" },
+    [OP_INSPECT]      = { "look at the container", "GET",
+                          "/containers/{}/json", { 200 }, 10000, "container" },
+    [OP_LIST]         = { "list the containers", "GET",
+                          "/containers/json?all=1&filters={}", { 200 }, 20000, "container" },
+
+    [OP_NETWORK]        = { "look at the network", "GET",
+                            "/networks/{}", { 200 }, 10000, "network" },
+    [OP_NETWORK_CREATE] = { "create the network", "POST",
+                            "/networks/create", { 201 }, 15000, "network" },
 };
+/* clang-format on */
 
 struct conn {
     CURL *easy;
@@ -346,6 +309,7 @@ static size_t on_body(char *data, size_t size, size_t count, void *ctx)
     return t->reply->body.failed ? 0 : len;
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): the type is libcurl's */
 static size_t on_header(char *data, size_t size, size_t count, void *ctx)
 {
     const struct transfer *t = ctx;
@@ -368,8 +332,9 @@ static int call_url(const struct call *c, const char *api, char **ret, struct er
             const char *text = c->args[arg++];
             /* Encoded or not, the Engine would tidy these away and take the path for another one.
              */
-            if (!text[0] || str_eq(text, ".") || str_eq(text, ".."))
-                return err_set(err, ERR_NOT_FOUND, "\"%s\" is no name of a %s", text, op->noun);
+            if (!text || !text[0] || str_eq(text, ".") || str_eq(text, ".."))
+                return err_set(err, ERR_NOT_FOUND, "\"%s\" is no name of a %s", text ? text : "",
+                               op->noun);
             url_encode(&url, text);
             at++;
         } else {
