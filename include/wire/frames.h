@@ -25,7 +25,7 @@ enum frame_type {
     FRAME_PONG = 5,
     /* stream connection of one process */
     FRAME_STARTED = 16, /* agent: u32 pid inside the sandbox */
-    FRAME_FAILED = 17,  /* agent: u32 errno, u8 enum frame_step, text: the command did not start */
+    FRAME_FAILED = 17,  /* agent: u32 errno, u8 enum frame_step, text: did not start; last */
     FRAME_STDOUT = 18,  /* agent: bytes */
     FRAME_STDERR = 19,  /* agent: bytes */
     FRAME_EXIT = 20,    /* agent: struct frame_exit; last */

@@ -160,6 +160,19 @@ static void collect_until(int fd, struct run *r, enum frame_type until)
         .out = BUF_INIT(8 * MIB), .err = BUF_INIT(8 * MIB) \
     }
 
+static void collect_lines(int fd, struct run *r, size_t want)
+{
+    for (size_t lines = 0; lines < want && !r->exited;) {
+        size_t before = r->out.len;
+        collect_until(fd, r, FRAME_STDOUT);
+        if (r->out.len == before)
+            return; /* the stream has ended */
+        lines = 0;
+        for (const char *c = buf_str(&r->out); *c; c++)
+            lines += *c == '\n';
+    }
+}
+
 static void collect(int fd, struct run *r)
 {
     collect_until(fd, r, FRAME_EXIT);
@@ -421,13 +434,13 @@ static void check_timeout(void)
     run_release(&r);
 
     r = (struct run)RUN_INIT;
-    collect(spawn("sh@-c@trap '' TERM; echo $$; while :; do sleep 1; done", 0, 50), &r);
+    collect(spawn("sh@-c@trap '' TERM; echo $$; while :; do sleep 1; done", 0, 1000), &r);
     CHECK_ROW("deaf to TERM", r.exited && r.exit.timed_out && r.exit.signal == SIGKILL);
     CHECK(gone(r.pid));
     run_release(&r);
 
     r = (struct run)RUN_INIT;
-    collect(spawn("sh@-c@kill -STOP $$", 0, 50), &r);
+    collect(spawn("sh@-c@kill -STOP $$", 0, 1000), &r);
     CHECK_ROW("stopped", r.exited && r.exit.timed_out && r.exit.signal == SIGKILL);
     run_release(&r);
 
@@ -458,40 +471,39 @@ static void check_descendants(void)
         const char *words;
         size_t pids;
     } rows[] = {
-        { "sh@-c@sleep 100 & echo $!", 1 },
-        { "sh@-c@setsid sh -c 'echo $$; exec sleep 100' & sleep 0.1", 1 },
-        { "sh@-c@(setsid sh -c 'sleep 100 & echo $!' &) ; sleep 0.2", 1 },
+        { "sh@-c@sleep 100 & echo $!; read x; true", 1 },
+        { "sh@-c@setsid sh -c 'echo $$; exec sleep 100' & read x; true", 1 },
+        { "sh@-c@(setsid sh -c 'sleep 100 & echo $!' &) ; read x; true", 1 },
         { "python3@-c@import os,sys\nif os.fork()==0:\n os.setsid()\n if os.fork()==0:\n  "
-          "print(os.getpid(),flush=True)\n  import time,signal\n  "
-          "signal.signal(signal.SIGTERM,signal.SIG_IGN)\n  time.sleep(100)\n os._exit(0)\n"
-          "os.wait()\nimport time\ntime.sleep(0.2)",
+          "import time,signal\n  signal.signal(signal.SIGTERM,signal.SIG_IGN)\n  "
+          "print(os.getpid(),flush=True)\n  time.sleep(100)\n os._exit(0)\n"
+          "os.wait()\nsys.stdin.read()",
           1 },
-        { "sh@-c@for i in 1 2 3 4 5 6 7 8; do setsid sleep 100 >/dev/null 2>&1 & echo $!; done",
+        { "sh@-c@for i in 1 2 3 4 5 6 7 8; do setsid sleep 100 >/dev/null 2>&1 & echo $!; done; "
+          "read x; true",
           8 },
+        /* A little bomb, deaf to TERM: every process starts two. */
+        { "sh@-c@trap '' TERM; b() { [ $1 = 0 ] || { b $(($1-1)) & b $(($1-1)) & }; sleep 100; }; "
+          "b 5 & echo $!; read x; true",
+          1 },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct run r = RUN_INIT;
-        collect(spawn(rows[i].words, 0, 0), &r);
+        int fd = spawn(rows[i].words, SPAWN_STDIN, 0);
+        collect_lines(fd, &r, rows[i].pids);
+        send_frame(fd, FRAME_EOF, NULL, 0); /* the command ends, its descendants would not */
+        collect(fd, &r);
         CHECK_ROW(rows[i].words, r.exited && r.exit.code == 0 && !r.exit.leftovers);
         CHECK_ROW(rows[i].words, all_gone(&r.out, rows[i].pids));
         run_release(&r);
     }
-    /* A little bomb: every process starts two, deaf to TERM. */
-    struct run r = RUN_INIT;
-    collect(spawn("sh@-c@trap '' TERM; b() { [ $1 = 0 ] || { b $(($1-1)) & b $(($1-1)) & }; sleep "
-                  "100; }; b 5 & sleep 0.3; echo $!",
-                  0, 0),
-            &r);
-    CHECK_ROW("bomb", r.exited && !r.exit.leftovers && all_gone(&r.out, 1));
-    run_release(&r);
 }
 
 static void check_dropped(void)
 {
     struct run r = RUN_INIT;
     int fd = spawn("sh@-c@setsid sh -c 'echo $$; exec sleep 100' & echo $$; wait", 0, 0);
-    while (r.out.len == 0 || strchr(buf_str(&r.out), '\n') == strrchr(buf_str(&r.out), '\n'))
-        collect_until(fd, &r, FRAME_STDOUT);
+    collect_lines(fd, &r, 2);
     (void)close(fd);
     CHECK_ROW("stream closed", all_gone(&r.out, 2));
     run_release(&r);
@@ -544,9 +556,11 @@ static void check_detached(void)
 static void check_monitor_killed(void)
 {
     struct run r = RUN_INIT;
-    int fd = spawn("sh@-c@setsid sleep 100 & echo $!; echo $$; sleep 0.1; kill -STOP $PPID; "
+    int fd = spawn("sh@-c@setsid sleep 100 & echo $!; echo $$; read x; kill -STOP $PPID; "
                    "kill -KILL $PPID; exec sleep 100",
-                   0, 0);
+                   SPAWN_STDIN, 0);
+    collect_lines(fd, &r, 2);
+    send_frame(fd, FRAME_EOF, NULL, 0);
     collect(fd, &r);
     CHECK_ROW("stream ends without exit", !r.exited && r.pid > 0);
     CHECK_ROW("PID 1 ends the orphans", all_gone(&r.out, 2));
