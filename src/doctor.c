@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -76,6 +77,26 @@ static void check_images(struct report *r, const struct config *c, const struct 
     }
 }
 
+/* A container is granted at most what the Engine itself may have; creating clamps to it. */
+static void check_engine_files(struct report *r, const struct config *c)
+{
+    struct sockaddr_un addr = { .sun_family = AF_UNIX };
+    struct ucred peer;
+    struct rlimit limit;
+    socklen_t len = sizeof peer;
+    AUTO(fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (!str_copy(addr.sun_path, sizeof addr.sun_path, c->docker_host + strlen("unix://")) ||
+        connect(fd, (const struct sockaddr *)(const void *)&addr, sizeof addr) < 0 ||
+        getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 || peer.pid <= 0 ||
+        prlimit(peer.pid, RLIMIT_NOFILE, NULL, &limit) < 0)
+        return; /* another pid namespace: nothing can be said */
+    bool enough = limit.rlim_max >= (rlim_t)c->nofile;
+    say(r, enough ? OK : WARN, "engine",
+        "raise LimitNOFILE of docker and containerd, or lower SANDBOXD_NOFILE",
+        "may open %llu files%s", (unsigned long long)limit.rlim_max,
+        enough ? "" : ": sandboxes get at most so many, below SANDBOXD_NOFILE");
+}
+
 static void check_engine(struct report *r, const struct config *c)
 {
     struct docker *d = NULL;
@@ -109,6 +130,7 @@ static void check_engine(struct report *r, const struct config *c)
                 say(r, OK, "engine", NULL, "%.*s", (int)n, line);
         }
     }
+    check_engine_files(r, c);
     if (c->network[0]) {
         if (docker_network_ensure(d, &err) < 0)
             say(r, FAULT_FOUND, "network", err.remedy, "%s", err.msg);
