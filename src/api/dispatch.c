@@ -115,10 +115,9 @@ static void run_job(void *arg)
     struct req *r = arg;
     r->route->handle(r);
     mu_lock(&r->lock);
-    bool silent = !r->answered;
-    if (silent) /* the client is gone or was cut: nobody to answer */
+    r->dropped = !r->answered;
+    if (r->dropped)
         req_cut(r);
-    req_resume(r);
     mu_unlock(&r->lock);
     req_unref(r);
 }
@@ -241,7 +240,9 @@ static enum MHD_Result on_body(struct req *r, const char *data, size_t *len)
         peer_phase(r->peer, PEER_BODY); /* it waited for us, not we for it */
     enum MHD_Result ok = MHD_YES;
     mu_lock(&r->lock);
-    if (r->answered) { /* it answered without the rest */
+    if (r->dropped) {
+        ok = MHD_NO;
+    } else if (r->answered) { /* it answered without the rest */
         r->discarded += n;
         *len = 0;
         ok = r->discarded > HTTP_DISCARD_MAX ? MHD_NO : MHD_YES;
@@ -264,10 +265,12 @@ static enum MHD_Result on_body(struct req *r, const char *data, size_t *len)
 static enum MHD_Result on_raw(struct req *r)
 {
     mu_lock(&r->lock);
-    bool answered = r->answered, wants = r->wants_body;
-    if (!answered && !wants)
+    bool answered = r->answered, wants = r->wants_body, dropped = r->dropped;
+    if (!answered && !wants && !dropped)
         req_suspend(r);
     mu_unlock(&r->lock);
+    if (dropped)
+        return MHD_NO;
     if (answered && (r->expects || r->heads.length > HTTP_DISCARD_MAX))
         return queue(r);
     if (answered)
@@ -285,10 +288,12 @@ static enum MHD_Result on_end(struct req *r)
     mu_lock(&r->lock);
     r->body_end = true;
     cond_signal(&r->changed);
-    bool answered = r->answered;
-    if (!answered)
+    bool answered = r->answered, dropped = r->dropped;
+    if (!answered && !dropped)
         req_suspend(r);
     mu_unlock(&r->lock);
+    if (dropped)
+        return MHD_NO;
     return answered ? queue(r) : MHD_YES;
 }
 

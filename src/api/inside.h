@@ -59,6 +59,7 @@ struct req {
     bool body_end;   /* all of it came */
     struct MHD_Response *response;
     bool answered; /* response and status are set */
+    bool dropped;  /* the handler ended without an answer: nobody is there to read one */
     int status;
     bool streaming;
     bool stream_end, stream_broken;

@@ -4,8 +4,6 @@
  * know. Both read the same rows. */
 #include "shapes.h"
 
-#include <math.h>
-
 #include "base/cleanup.h"
 #include "base/limits.h"
 #include "base/str.h"
@@ -161,7 +159,7 @@ static int cpus_parse(const char *json, uint32_t *ret_milli, struct err *err)
     double cores = json[0] >= '0' && json[0] <= '9' ? strtod(json, &end) : -1;
     if (!end || *end || !(cores >= 0.05 && cores <= 1024))
         return err_set(err, ERR_INVALID, "%s", rule);
-    *ret_milli = (uint32_t)lround(cores * 1000);
+    *ret_milli = (uint32_t)(cores * 1000 + 0.5);
     return 0;
 }
 
