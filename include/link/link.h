@@ -28,8 +28,8 @@ void link_run_dir(const struct link *l, const struct sandbox_id *id, char *out, 
 
 /* Opens the sandbox's socket and accepts its agent. fresh: no process of this epoch ran yet, so a
  * hello without the secret is answered with it, once; otherwise only who shows the secret is let
- * in. Replaces an earlier expectation (and closes its connections). Idempotent for the same secret.
- */
+ * in. Replaces an earlier expectation (and closes its connections); the same secret again changes
+ * nothing, unless `fresh` starts over an epoch whose agent has been here already. */
 int link_expect(struct link *l, const struct sandbox_id *id, const uint8_t secret[FRAME_SECRET],
                 bool fresh, struct err *err);
 /* Closes everything of it and removes the run directory. */

@@ -144,7 +144,7 @@ int link_expect(struct link *l, const struct sandbox_id *id, const uint8_t secre
 {
     mu_lock(&l->lock);
     struct peer *p = peer_find(l, id);
-    bool same = p && mem_equal_ct(p->secret, secret, FRAME_SECRET);
+    bool same = p && mem_equal_ct(p->secret, secret, FRAME_SECRET) && (p->fresh || !fresh);
     mu_unlock(&l->lock);
     if (same)
         return 0;

@@ -813,6 +813,11 @@ int main(void)
         printf("# %s\n", err.msg);
         return check_done();
     }
+    CHECK(link_expect(lnk, &id, secret, false, &err) == 0);
+    CHECK_ROW("same again", link_ready(lnk, &id));
+    CHECK(link_expect(lnk, &id, secret, true, &err) == 0);
+    CHECK_ROW("started over, its agent knows the secret",
+              link_wait_ready(lnk, &id, soon(), &err) == 0);
     check_plain();
     check_refused();
     check_env();
