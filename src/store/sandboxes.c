@@ -132,7 +132,7 @@ static int do_create(struct db *db, void *arg, struct err *err)
 
 int store_create(struct store *s, const struct store_create *c, struct err *err)
 {
-    struct sandbox_id existing;
+    struct sandbox_id existing = { 0 };
     struct store_create mine = *c;
     mine.ret_existing = c->ret_existing ? &existing : NULL;
     if (writer_run(s->writer, do_create, &mine, false, err) < 0)

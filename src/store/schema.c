@@ -20,6 +20,7 @@
 #include "base/fd.h"
 #include "base/limits.h"
 #include "base/str.h"
+#include "wal.h"
 
 #define APPLICATION_ID 0x53424f58 /* "SBOX" in the header: a database of ours */
 /* Up to this size every page is checked at open (some 20 ms); beyond, what the header tells. */
@@ -255,8 +256,15 @@ int schema_open(const struct home *h, const struct sql_migration *list, int coun
             return -1;
         version = count;
     }
-    if (version <= count && size_of(h, HOME_DB "-wal") > 0 && look_in_wal(path, &version, err) < 0)
-        return err_wrap(err, "%s", h->path);
+    if (version <= count && size_of(h, HOME_DB "-wal") > 0) {
+        bool lost = false;
+        if (wal_look(h->dir, HOME_DB "-wal", &lost, err) < 0)
+            return err_wrap(err, "%s", h->path);
+        if (lost)
+            return damaged(h, HOME_DB "-wal has lost transactions", err);
+        if (look_in_wal(path, &version, err) < 0)
+            return err_wrap(err, "%s", h->path);
+    }
     if (version > count)
         return too_new(version, count, err);
     struct db db = { 0 };
@@ -271,6 +279,9 @@ int schema_open(const struct home *h, const struct sql_migration *list, int coun
         leave_no_trace(h);
         return err_wrap(err, "%s", h->path);
     }
+    /* A new run of the log: what a power cut tore off stays behind for good, and wal_look() never
+     * takes it for lost. On a full disk it must wait. */
+    (void)sqlite3_wal_checkpoint_v2(db.h, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
     *ret = db;
     return 0;
 }
