@@ -1,4 +1,4 @@
-/* SHA-256 and HMAC-SHA-256 (FIPS 180-4, RFC 2104), by libcrypto. Threads: any. */
+/* SHA-256 and HMAC-SHA-256 (FIPS 180-4, RFC 2104), by nettle. Threads: any. */
 #ifndef BASE_DIGEST_H
 #define BASE_DIGEST_H
 

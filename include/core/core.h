@@ -78,6 +78,7 @@ struct core_create {
     struct sandbox_limits limits; /* 0 members: defaults */
     const char *memory_high;
     int visibility, idle_policy;
+    uint32_t idle_timeout_ms, stop_timeout_ms; /* 0: the settings' */
     struct u16v ports;
     const struct strmap *env, *metadata;
     const char *external_user, *external_project, *external_workspace;
@@ -98,6 +99,12 @@ int core_create_replied(struct core *c, const struct caller *who, const char *id
                         const char *body, struct err *err);
 /* Running already is success; callers at the same time share one start. */
 int core_start(struct core *c, const struct caller *who, const struct sandbox_id *id,
+               const struct sandbox **ret, struct err *err);
+/* As core_start, for a visitor of a preview whom the edge has let in: whoever owns it. */
+int core_wake(struct core *c, const struct sandbox_id *id, const struct sandbox **ret,
+              struct err *err);
+/* Freezes a running sandbox; frozen already is success. Whatever needs it next thaws it. */
+int core_pause(struct core *c, const struct caller *who, const struct sandbox_id *id,
                const struct sandbox **ret, struct err *err);
 /* Stopped already is success. */
 int core_stop(struct core *c, const struct caller *who, const struct sandbox_id *id,
@@ -159,6 +166,53 @@ int core_files_open(struct core *c, const struct caller *who, const struct sandb
 void core_disk(struct core *c, const struct sandbox *s, struct volume_usage *ret);
 /* The engine's JSON of the container, or NULL in *ret when there is none (legacy live_state). */
 int core_live_state(struct core *c, const struct sandbox *s, char **ret, struct err *err);
+
+/* --- previews (called by edge/) --- */
+/* The row, whoever owns it: the edge decides by visibility. ERR_NOT_FOUND. */
+int core_find(struct core *c, const struct sandbox_id *id, const struct sandbox **ret,
+              struct err *err);
+/* The running container's address on the sandboxes' network; asked for once a start. out: 46 bytes.
+ * ERR_UNAVAILABLE: it does not run. Pin what you open to row->epoch. */
+int core_address(struct core *c, const struct sandbox *row, char out[46], struct err *err);
+/* Ports that listen now, as the agent last said; at most max. */
+size_t core_ports(struct core *c, const struct sandbox_id *id, struct link_port *out, size_t max);
+/* Waits until the port listens. *ret_loopback: only on 127.0.0.1. ERR_TIMEOUT. */
+int core_wait_port(struct core *c, const struct sandbox_id *id, uint16_t port, int64_t deadline_ms,
+                   bool *ret_loopback, struct err *err);
+/* A connected TCP descriptor to 127.0.0.1:port inside, opened by the agent; the caller owns it.
+ * Blocking. */
+int core_connect(struct core *c, const struct sandbox_id *id, uint16_t port, int64_t deadline_ms,
+                 int *ret_fd, struct err *err);
+
+/* --- sleep --- */
+/* Somebody uses the sandbox from outside (an open stream at the edge): it does not sleep until
+ * _end. */
+void core_use_begin(struct core *c, const struct sandbox_id *id);
+void core_use_end(struct core *c, const struct sandbox_id *id);
+/* A request came by: counts as activity now. */
+void core_touch(struct core *c, const struct sandbox_id *id);
+/* One round of the reaper: freezes or stops what is idle, and under memory pressure the longest
+ * idle first. Never a sandbox with work under way. */
+void core_sleep_round(struct core *c);
+/* Why it is awake, asleep or dead, and what the last start spent where. Plain data. */
+struct core_why {
+    const char *state;
+    char awake_because[160]; /* empty: it is not awake, or nothing keeps it so */
+    char asleep_because[320];
+    int64_t idle_ms;      /* since the last activity */
+    int64_t sleeps_in_ms; /* -1: never by itself */
+    uint32_t execs, uses; /* under way */
+    uint32_t cpu_milli;   /* thousandths of a core, lately */
+    int64_t start_ms, start_engine_ms,
+        start_agent_ms; /* of the last start; 0: none since the daemon started */
+    uint32_t deaths;    /* ends that nobody asked for, in a row */
+};
+int core_why(struct core *c, const struct caller *who, const struct sandbox_id *id,
+             struct core_why *ret, struct err *err);
+
+/* How far a start is, for people who wait. */
+enum core_phase { PHASE_NONE, PHASE_QUEUED, PHASE_WORKSPACE, PHASE_ENGINE, PHASE_AGENT };
+enum core_phase core_phase(struct core *c, const struct sandbox_id *id);
 
 /* --- making rows true (called by work/) --- */
 /* Whole comparison: at boot (boot: also ends what a crash left in -ING states and removes orphans)

@@ -44,4 +44,21 @@ bool link_ready(struct link *l, const struct sandbox_id *id);
 int link_spawn(struct link *l, const struct sandbox_id *id, struct frame_spawn *s, size_t argv_len,
                size_t env_len, int64_t deadline_ms, int *ret_fd, struct err *err);
 
+/* A TCP port that somebody in the sandbox listens on. */
+struct link_port {
+    uint16_t port;
+    bool loopback; /* only on 127.0.0.1 or ::1 */
+};
+/* As the agent last said, ascending; at most max. */
+size_t link_ports(struct link *l, const struct sandbox_id *id, struct link_port *out, size_t max);
+/* Waits until the agent says that the port listens. ERR_TIMEOUT; ERR_UNAVAILABLE: no agent. */
+int link_wait_port(struct link *l, const struct sandbox_id *id, uint16_t port, int64_t deadline_ms,
+                   bool *ret_loopback, struct err *err);
+/* Asks the agent for a TCP connection to 127.0.0.1:port (else [::1]:port); the connected descriptor
+ * is passed over a stream connection and is checked here: a TCP socket whose peer is that port on
+ * loopback. Its file status flags are shared with the agent: use MSG_DONTWAIT. ERR_UNAVAILABLE:
+ * refused; ERR_TIMEOUT. */
+int link_connect(struct link *l, const struct sandbox_id *id, uint16_t port, int64_t deadline_ms,
+                 int *ret_fd, struct err *err);
+
 #endif

@@ -74,6 +74,9 @@ struct runtime {
     /* TERM, then KILL after grace_ms. Already ended or gone: 0. */
     int (*stop)(void *self, const char *container_id, uint32_t grace_ms, struct err *err);
     int (*remove)(void *self, const char *container_id, struct err *err); /* gone already: 0 */
+    /* Freezes and thaws all processes; memory stays. Already so: 0. */
+    int (*pause)(void *self, const char *container_id, struct err *err);
+    int (*unpause)(void *self, const char *container_id, struct err *err);
     int (*rename)(void *self, const char *container_id, const char *name, struct err *err);
     /* By container id or name. */
     int (*inspect)(void *self, const char *ref, struct runtime_container *ret, struct err *err);

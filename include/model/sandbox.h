@@ -16,6 +16,9 @@
     S(CREATING, "creating", "creating",                                                        \
       "row and workspace record; being brought up the first time")                             \
     S(RUNNING, "running", "running", "container runs, its agent was heard")                    \
+    S(PAUSING, "pausing", "running", "container is being frozen")                              \
+    S(PAUSED, "paused", "running", "container is frozen: memory kept, no CPU; thaws in ms")    \
+    S(RESUMING, "resuming", "running", "container is being thawed")                            \
     S(STOPPING, "stopping", "running", "container is being ended")                             \
     S(STOPPED, "stopped", "stopped", "no process; workspace whole; container may be missing")  \
     S(STARTING, "starting", "creating", "being brought up again")                              \
@@ -34,6 +37,9 @@ enum sandbox_state {
     V(START, "start")     \
     V(STARTED, "started") \
     V(FAILED, "failed")   \
+    V(PAUSE, "pause")     \
+    V(PAUSED, "paused")   \
+    V(RESUME, "resume")   \
     V(STOP, "stop")       \
     V(EXITED, "exited")   \
     V(DELETE, "delete")
@@ -49,9 +55,18 @@ enum sandbox_event {
 #define SANDBOX_EDGES(E)          \
     E(CREATING, STARTED, RUNNING) \
     E(CREATING, FAILED, ERROR)    \
+    E(RUNNING, PAUSE, PAUSING)    \
     E(RUNNING, STOP, STOPPING)    \
     E(RUNNING, EXITED, STOPPED)   \
     E(RUNNING, DELETE, DELETING)  \
+    E(PAUSING, PAUSED, PAUSED)    \
+    E(PAUSING, FAILED, RUNNING)   \
+    E(PAUSED, RESUME, RESUMING)   \
+    E(PAUSED, STOP, STOPPING)     \
+    E(PAUSED, EXITED, STOPPED)    \
+    E(PAUSED, DELETE, DELETING)   \
+    E(RESUMING, STARTED, RUNNING) \
+    E(RESUMING, FAILED, PAUSED)   \
     E(STOPPING, EXITED, STOPPED)  \
     E(STOPPING, FAILED, RUNNING)  \
     E(STOPPED, START, STARTING)   \
@@ -111,6 +126,8 @@ struct sandbox {
     int64_t last_active_at_ms;
     int64_t stopped_at_ms;      /* 0: none */
     int64_t keepalive_until_ms; /* 0: none */
+    uint32_t idle_timeout_ms;   /* without use until it is frozen or stopped; 0: the setting's */
+    uint32_t stop_timeout_ms;   /* frozen until it is stopped; 0: the setting's */
 };
 
 /* A deep copy, and its end; NULL is fine there. */

@@ -17,6 +17,28 @@
 #define GATE_WAIT_MS 60000  /* for a place among the starting ones */
 #define HELLO_WAIT_MS 10000 /* from the container's start to its agent's hello: 1 ms is usual */
 
+struct progress {
+    enum core_phase phase;
+    int64_t total_ms, engine_ms, agent_ms; /* written when phase is PHASE_NONE and total_ms > 0 */
+};
+
+static void note_progress(struct registry_live *live, void *ctx)
+{
+    const struct progress *p = ctx;
+    live->phase = p->phase;
+    if (p->total_ms == 0)
+        return;
+    live->start_ms = p->total_ms;
+    live->start_engine_ms = p->engine_ms;
+    live->start_agent_ms = p->agent_ms;
+}
+
+static void show_phase(struct core *c, const struct sandbox *row, enum core_phase phase)
+{
+    struct progress p = { .phase = phase };
+    registry_live_update(c->registry, &row->id, note_progress, &p);
+}
+
 static int gate_enter(struct core *c, struct err *err)
 {
     int64_t deadline = clock_mono_ms() + GATE_WAIT_MS;
@@ -123,7 +145,7 @@ static int start_container(struct core *c, const struct sandbox *row, const char
 }
 
 static int walk_up(struct core *c, const struct sandbox *row, struct runtime_image *image,
-                   struct container *box, struct err *err)
+                   struct container *box, struct progress *times, struct err *err)
 {
     const struct runtime *rt = c->p.runtime;
     if (c->p.prepare && c->p.prepare(c->p.prepare_ctx, err) < 0)
@@ -135,16 +157,23 @@ static int walk_up(struct core *c, const struct sandbox *row, struct runtime_ima
         (!row->image_digest || err->code != ERR_NOT_FOUND ||
          rt->image(rt->self, row->image, image, err) < 0))
         return err_wrap(err, "image %s", row->image);
+    show_phase(c, row, PHASE_WORKSPACE);
     if (make_workspace(c, row, image->digest, err) < 0)
         return -1;
     if (link_expect(c->p.link, &row->id, row->secret, true, err) < 0)
         return err_wrap(err, "agent's socket");
+    show_phase(c, row, PHASE_ENGINE);
+    int64_t began = clock_mono_ms();
     if (start_container(c, row, image->digest, box, err) < 0)
         return -1;
+    times->engine_ms = clock_mono_ms() - began;
     if (FAULT("core.start.after"))
         return err_set(err, ERR_ENGINE, "fault: started");
-    if (link_wait_ready(c->p.link, &row->id, clock_mono_ms() + HELLO_WAIT_MS, err) < 0)
+    show_phase(c, row, PHASE_AGENT);
+    began = clock_mono_ms();
+    if (link_wait_ready(c->p.link, &row->id, began + HELLO_WAIT_MS, err) < 0)
         return err_wrap(err, "the sandbox started, but its agent was not heard");
+    times->agent_ms = clock_mono_ms() - began;
     return 0;
 }
 
@@ -173,9 +202,11 @@ int core_bring_up(struct core *c, const struct sandbox *row, struct err *err)
     struct runtime_image image;
     struct container box = { 0 };
     int64_t began = clock_mono_ms();
+    struct progress times = { 0 };
+    show_phase(c, row, PHASE_QUEUED);
     int rc = gate_enter(c, err);
     if (rc == 0) {
-        rc = walk_up(c, row, &image, &box, err);
+        rc = walk_up(c, row, &image, &box, &times, err);
         gate_leave(c);
     }
     if (rc == 0) {
@@ -185,6 +216,8 @@ int core_bring_up(struct core *c, const struct sandbox *row, struct err *err)
                                 .nofile = box.nofile };
         rc = core_fire(c, row, SANDBOX_ON_STARTED, &m, NULL, err);
     }
+    times.total_ms = rc == 0 ? clock_mono_ms() - began + 1 : 0;
+    registry_live_update(c->registry, &row->id, note_progress, &times);
     if (rc < 0) {
         log_warn("sandbox.start_failed", KV_STR("id", row->id.text), KV_ERR(err));
         undo_up(c, row, err);

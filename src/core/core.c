@@ -146,3 +146,63 @@ int core_live_state(struct core *c, const struct sandbox *s, char **ret, struct 
         return 0;
     return err->code == ERR_NOT_FOUND ? 0 : -1;
 }
+
+/* --- previews --- */
+
+int core_find(struct core *c, const struct sandbox_id *id, const struct sandbox **ret,
+              struct err *err)
+{
+    *ret = core_own_row(c, NULL, id, err);
+    return *ret ? 0 : -1;
+}
+
+struct address {
+    char ip[46];
+    uint32_t epoch;
+};
+
+static void note_address(struct registry_live *live, void *ctx)
+{
+    const struct address *a = ctx;
+    memcpy(live->ip, a->ip, sizeof live->ip);
+    live->ip_epoch = a->epoch;
+}
+
+int core_address(struct core *c, const struct sandbox *row, char out[46], struct err *err)
+{
+    const struct runtime *rt = c->p.runtime;
+    struct registry_live live;
+    struct runtime_container box;
+    if (registry_live(c->registry, &row->id, &live) && live.ip[0] && live.ip_epoch == row->epoch) {
+        memcpy(out, live.ip, sizeof live.ip);
+        return 0;
+    }
+    if (row->state != SANDBOX_RUNNING || !row->container_id)
+        return err_set(err, ERR_UNAVAILABLE, "the sandbox is %s", sandbox_state_name(row->state));
+    if (rt->inspect(rt->self, row->container_id, &box, err) < 0)
+        return -1;
+    if (box.status != RUNTIME_RUNNING || !box.ip[0])
+        return err_set(err, ERR_UNAVAILABLE, "the container has no address");
+    struct address a = { .epoch = row->epoch };
+    memcpy(a.ip, box.ip, sizeof a.ip);
+    registry_live_update(c->registry, &row->id, note_address, &a);
+    memcpy(out, a.ip, sizeof a.ip);
+    return 0;
+}
+
+size_t core_ports(struct core *c, const struct sandbox_id *id, struct link_port *out, size_t max)
+{
+    return link_ports(c->p.link, id, out, max);
+}
+
+int core_wait_port(struct core *c, const struct sandbox_id *id, uint16_t port, int64_t deadline_ms,
+                   bool *ret_loopback, struct err *err)
+{
+    return link_wait_port(c->p.link, id, port, deadline_ms, ret_loopback, err);
+}
+
+int core_connect(struct core *c, const struct sandbox_id *id, uint16_t port, int64_t deadline_ms,
+                 int *ret_fd, struct err *err)
+{
+    return link_connect(c->p.link, id, port, deadline_ms, ret_fd, err);
+}

@@ -17,6 +17,7 @@ struct core {
     struct mu gate;
     struct cond gate_open;
     uint32_t starting GUARDED_BY(gate);
+    atomic_bool low_memory; /* set below the floor, cleared two points above it */
 };
 
 /* Moves the row along the edge of `event`: commits, then shows it in memory. m may be NULL. Returns
@@ -28,6 +29,16 @@ int core_fire(struct core *c, const struct sandbox *row, enum sandbox_event even
 /* From row and workspace to an agent that was heard. The caller owns the row's CREATING or STARTING
  * state; it ends in RUNNING, or in ERROR or STOPPED with the cause, and err says why. */
 int core_bring_up(struct core *c, const struct sandbox *row, struct err *err);
+/* Is there memory for one more? ERR_CAPACITY: low_memory, after the reaper had its chance. */
+int core_admit(struct core *c, struct err *err);
+/* Notes why it sleeps, for core_why; a text that lives for ever. */
+void core_slept(struct core *c, const struct sandbox_id *id, const char *why);
+/* Refuses a visitor's wake when it would only crash again. */
+int core_check_crash_loop(struct core *c, const struct sandbox *row, struct err *err);
+/* Thaws; the caller owns RESUMING. */
+int core_thaw(struct core *c, const struct sandbox *row, struct err *err);
+/* Freezes; the caller owns PAUSING. */
+int core_freeze(struct core *c, const struct sandbox *row, struct err *err);
 /* Ends the container; the caller owns STOPPING. */
 int core_bring_down(struct core *c, const struct sandbox *row, const struct sandbox **ret,
                     struct err *err);

@@ -87,7 +87,7 @@ const struct sandbox *core_own_row(struct core *c, const struct caller *who,
                                    const struct sandbox_id *id, struct err *err)
 {
     const struct sandbox *s = registry_get(c->registry, id);
-    if (s && str_eq(s->tenant, who->tenant))
+    if (s && (!who || str_eq(s->tenant, who->tenant)))
         return s;
     core_unref(s);
     (void)missing(id, err);
@@ -106,7 +106,7 @@ const struct sandbox *core_settled_row(struct core *c, const struct caller *who,
         (void)err_set(err, ERR_TIMEOUT, "the sandbox is busy; it goes on, ask again");
         return NULL;
     }
-    if (s && str_eq(s->tenant, who->tenant))
+    if (s && (!who || str_eq(s->tenant, who->tenant)))
         return s;
     core_unref(s);
     (void)missing(id, err);
@@ -194,6 +194,8 @@ static struct sandbox *new_row(struct core *c, const struct caller *who,
     row->memory_high = str_dup(req->memory_high ? req->memory_high : "4G");
     row->visibility = req->visibility;
     row->idle_policy = req->idle_policy;
+    row->idle_timeout_ms = req->idle_timeout_ms;
+    row->stop_timeout_ms = req->stop_timeout_ms;
     ports_copy(&row->ports, &req->ports);
     map_copy(&row->env, req->env);
     map_copy(&row->metadata, req->metadata);
@@ -221,7 +223,7 @@ static int replay(struct core *c, const struct caller *who, const struct core_cr
         return 1;
     }
     /* No reply was stored: still under way, or a crash came between. */
-    const struct sandbox *s = registry_get(c->registry, &seen.sandbox);
+    const struct sandbox *s = registry_await(c->registry, &seen.sandbox);
     if (s && s->state == SANDBOX_CREATING) {
         core_unref(s);
         return err_set(err, ERR_IN_PROGRESS, "a request with this Idempotency-Key is under way");
@@ -262,22 +264,26 @@ int core_create(struct core *c, const struct caller *who, const struct core_crea
                                .idem_hash = req->idem_key ? req->idem_hash : NULL,
                                .actor = who->actor,
                                .ret_existing = req->by_project ? &existing : NULL };
-    if (store_create(c->p.store, &sc, err) < 0) {
+    struct sandbox_id id = row->id;
+    registry_birth_begin(c->registry);
+    int rc = store_create(c->p.store, &sc, err);
+    if (rc < 0 || existing.text[0])
         sandbox_free(row);
+    else
+        registry_add(c->registry, row, true);
+    registry_birth_end(c->registry);
+    if (rc < 0)
         return -1;
-    }
     if (existing.text[0]) {
-        sandbox_free(row);
+        core_unref(registry_await(c->registry, &existing));
         *ret_status = 200;
         *ret = core_own_row(c, who, &existing, err);
         return *ret ? 0 : -1;
     }
-    struct sandbox_id id = row->id;
-    registry_add(c->registry, row, true);
     if (FAULT("core.create.inserted"))
         log_warn("fault.played", KV_STR("point", "core.create.inserted"));
     const struct sandbox *mine = registry_get(c->registry, &id);
-    int rc = core_bring_up(c, mine, err);
+    rc = core_bring_up(c, mine, err);
     core_unref(mine);
     if (rc == 0)
         *ret = registry_get(c->registry, &id);
@@ -299,8 +305,33 @@ int core_create_replied(struct core *c, const struct caller *who, const char *id
 
 /* --- start, stop --- */
 
-int core_start(struct core *c, const struct caller *who, const struct sandbox_id *id,
-               const struct sandbox **ret, struct err *err)
+/* One try to bring a settled row up. 1: somebody was faster, look again. */
+static int up_once(struct core *c, const struct caller *who, const struct sandbox *s,
+                   struct err *err)
+{
+    bool frozen = s->state == SANDBOX_PAUSED;
+    struct store_move m = { .new_epoch = !frozen,
+                            .error_message = "",
+                            .actor = who ? who->actor : "preview",
+                            .action = frozen ? "sandbox.resume" : "sandbox.start" };
+    const struct sandbox *mine = NULL;
+    random_bytes(m.secret, sizeof m.secret);
+    int rc = core_engine_there(c, err);
+    if (rc == 0 && !frozen)
+        rc = core_admit(c, err);
+    if (rc == 0)
+        rc = core_fire(c, s, frozen ? SANDBOX_ON_RESUME : SANDBOX_ON_START, &m, &mine, err);
+    if (rc < 0 && err->code == ERR_CONFLICT)
+        return 1;
+    if (rc == 0 && mine)
+        rc = frozen ? core_thaw(c, mine, err) : core_bring_up(c, mine, err);
+    core_unref(mine);
+    return rc;
+}
+
+/* who: NULL for a visitor of a preview, whose rights the edge has checked. */
+static int up(struct core *c, const struct caller *who, const struct sandbox_id *id,
+              const struct sandbox **ret, struct err *err)
 {
     for (int attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
         bool waited;
@@ -316,26 +347,30 @@ int core_start(struct core *c, const struct caller *who, const struct sandbox_id
             core_unref(s);
             return -1;
         }
-        struct store_move m = {
-            .new_epoch = true, .error_message = "", .actor = who->actor, .action = "sandbox.start"
-        };
-        random_bytes(m.secret, sizeof m.secret);
-        const struct sandbox *mine = NULL;
-        int rc = core_engine_there(c, err);
+        int rc = who ? 0 : core_check_crash_loop(c, s, err);
         if (rc == 0)
-            rc = core_fire(c, s, SANDBOX_ON_START, &m, &mine, err);
+            rc = up_once(c, who, s, err);
         core_unref(s);
-        if (rc < 0 && err->code == ERR_CONFLICT)
-            continue; /* somebody was faster: wait for what they do */
-        if (rc == 0 && mine)
-            rc = core_bring_up(c, mine, err);
-        core_unref(mine);
         if (rc < 0)
             return -1;
-        *ret = core_own_row(c, who, id, err);
-        return *ret ? 0 : -1;
+        if (rc == 0) {
+            *ret = core_own_row(c, who, id, err);
+            return *ret ? 0 : -1;
+        }
     }
     return err_set(err, ERR_CONFLICT, "others keep changing this sandbox");
+}
+
+int core_start(struct core *c, const struct caller *who, const struct sandbox_id *id,
+               const struct sandbox **ret, struct err *err)
+{
+    return up(c, who, id, ret, err);
+}
+
+int core_wake(struct core *c, const struct sandbox_id *id, const struct sandbox **ret,
+              struct err *err)
+{
+    return up(c, NULL, id, ret, err);
 }
 
 int core_stop(struct core *c, const struct caller *who, const struct sandbox_id *id,
@@ -363,6 +398,8 @@ int core_stop(struct core *c, const struct caller *who, const struct sandbox_id 
         if (rc == 0 && mine)
             rc = core_bring_down(c, mine, ret, err);
         core_unref(mine);
+        if (rc == 0)
+            core_slept(c, id, "somebody stopped it through the API");
         if (rc == 0 && !*ret)
             return missing(id, err);
         return rc;

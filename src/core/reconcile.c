@@ -16,6 +16,8 @@
 #include "inside.h"
 
 #define TOUCH_BATCH 256
+#define CRASH_LOOP_MS 120000 /* deaths closer together than this belong to one loop */
+#define CRASH_LOOP_DEATHS 4
 #define IDEM_KEEP_MS (48LL * 3600 * 1000) /* P-2 promises 24 h */
 
 static void container_name(const struct sandbox_id *id, char out[2 + ID_LEN + 1])
@@ -46,6 +48,39 @@ static bool box_is(const struct runtime_container *box, const struct sandbox *ro
     return box_up(box) && str_eq(box->container_id, row->container_id);
 }
 
+static void note_death(struct registry_live *live, void *ctx)
+{
+    int64_t now = clock_mono_ms();
+    (void)ctx;
+    live->deaths =
+        live->died_at_ms && now - live->died_at_ms < CRASH_LOOP_MS ? live->deaths + 1 : 1;
+    live->died_at_ms = now;
+}
+
+int core_check_crash_loop(struct core *c, const struct sandbox *row, struct err *err)
+{
+    struct registry_live live;
+    if (!registry_live(c->registry, &row->id, &live) || live.deaths < CRASH_LOOP_DEATHS ||
+        clock_mono_ms() - live.died_at_ms > CRASH_LOOP_MS)
+        return 0;
+    (void)err_set(err, ERR_UNAVAILABLE, "crash loop: it ended %u times within minutes, last: %s",
+                  live.deaths, row->error_message ? row->error_message : "unknown");
+    return err_remedy(err, "Look at its processes and limits, then start it through the API.");
+}
+
+/* The row follows: it is asleep, and the next use thaws it. */
+static int frozen_by_hand(struct core *c, const struct sandbox *row, struct err *err)
+{
+    struct store_move m = { .if_epoch = row->epoch };
+    const struct sandbox *mine = NULL;
+    if (core_fire(c, row, SANDBOX_ON_PAUSE, &m, &mine, err) < 0)
+        return err->code == ERR_CONFLICT ? 0 : -1;
+    log_warn("sandbox.frozen_by_hand", KV_STR("id", row->id.text));
+    int rc = mine ? core_freeze(c, mine, err) : 0;
+    core_unref(mine);
+    return rc;
+}
+
 static int row_running(struct core *c, const struct sandbox *row,
                        const struct runtime_container *box, struct err *err)
 {
@@ -57,6 +92,10 @@ static int row_running(struct core *c, const struct sandbox *row,
             log_warn("sandbox.renamed_back", KV_STR("id", row->id.text), KV_STR("name", box->name));
             return rt->rename(rt->self, box->container_id, name, err);
         }
+        if (row->state == SANDBOX_RUNNING && box->status == RUNTIME_PAUSED)
+            return frozen_by_hand(c, row, err);
+        if (row->state == SANDBOX_PAUSED && box->status == RUNTIME_RUNNING)
+            return rt->pause(rt->self, box->container_id, err);
         return 0;
     }
     char why[160];
@@ -66,6 +105,7 @@ static int row_running(struct core *c, const struct sandbox *row,
     struct store_move m = { .error_message = why, .if_epoch = row->epoch };
     if (core_fire(c, row, SANDBOX_ON_EXITED, &m, NULL, err) < 0)
         return err->code == ERR_CONFLICT ? 0 : -1; /* somebody is at it: their outcome counts */
+    registry_live_update(c->registry, &row->id, note_death, NULL);
     link_forget(c->p.link, &row->id);
     log_warn("sandbox.ended", KV_STR("id", row->id.text), KV_STR("why", why));
     return 0;
@@ -97,7 +137,7 @@ static int reconcile_row(struct core *c, const struct sandbox *row,
 {
     uint64_t freed;
     int rc = 0;
-    if (row->state == SANDBOX_RUNNING)
+    if (row->state == SANDBOX_RUNNING || row->state == SANDBOX_PAUSED)
         return row_running(c, row, box, err);
     if (sandbox_state_settled(row->state))
         return box_up(box) ? row_not_running(c, row, box, err) : 0;
@@ -108,6 +148,10 @@ static int reconcile_row(struct core *c, const struct sandbox *row,
         registry_disown(c->registry, &row->id); /* settled in between; the next round looks again */
     } else if (now->state == SANDBOX_STOPPING) {
         rc = core_bring_down(c, now, NULL, err);
+    } else if (now->state == SANDBOX_PAUSING) {
+        rc = core_freeze(c, now, err);
+    } else if (now->state == SANDBOX_RESUMING) {
+        rc = core_thaw(c, now, err);
     } else if (now->state == SANDBOX_DELETING) {
         rc = core_finish_delete(c, now, &freed, err);
     } else {
@@ -153,9 +197,11 @@ static void row_job(void *arg)
     struct core *c = job->round->core;
     const struct runtime_container *box = box_of(job->round, job->row);
     struct err err;
-    bool fits = job->row->state == SANDBOX_RUNNING       ? box_is(box, job->row)
-                : sandbox_state_settled(job->row->state) ? !box_up(box)
-                                                         : false;
+    bool fits =
+        job->row->state == SANDBOX_RUNNING ? box_is(box, job->row) && box->status == RUNTIME_RUNNING
+        : job->row->state == SANDBOX_PAUSED ? box_is(box, job->row) && box->status == RUNTIME_PAUSED
+        : sandbox_state_settled(job->row->state) ? !box_up(box)
+                                                 : false;
     char name[2 + ID_LEN + 1];
     container_name(&job->row->id, name);
     if (fits && box && !str_eq(box->name, name))
@@ -206,14 +252,16 @@ static int finish_purges(struct core *c, struct err *err)
  * slow. */
 static void expect_agents(struct core *c)
 {
-    static const struct core_filter running = { .state = SANDBOX_RUNNING };
+    static const struct core_filter all = { .state = -1 };
     const struct sandbox **rows;
     size_t count;
     bool more;
-    registry_list(c->registry, NULL, &running, &rows, &count, &more);
+    registry_list(c->registry, NULL, &all, &rows, &count, &more);
     for (size_t i = 0; i < count; i++) {
         struct err err;
-        if (link_expect(c->p.link, &rows[i]->id, rows[i]->secret, false, &err) < 0)
+        bool alive = rows[i]->state == SANDBOX_RUNNING || rows[i]->state == SANDBOX_PAUSED ||
+                     rows[i]->state == SANDBOX_PAUSING || rows[i]->state == SANDBOX_RESUMING;
+        if (alive && link_expect(c->p.link, &rows[i]->id, rows[i]->secret, false, &err) < 0)
             log_warn("reconcile.socket_failed", KV_STR("id", rows[i]->id.text), KV_ERR(&err));
         core_unref(rows[i]);
     }

@@ -13,6 +13,7 @@
 #include "base/str.h"
 
 #define TOUCH_STEP_MS 1000 /* activity is kept to the second */
+#define BIRTH_WAIT_MS 2000 /* from a commit to its row in memory: microseconds are usual */
 
 struct snapshot {
     struct sandbox row; /* first: a reference is a pointer to it */
@@ -23,7 +24,7 @@ struct entry {
     struct snapshot *snap;
     bool owned;
     bool touched; /* last_active_at_ms is newer than on disk */
-    uint32_t execs;
+    struct registry_live live;
 };
 
 struct registry {
@@ -33,6 +34,7 @@ struct registry {
     struct entry **by_age GUARDED_BY(lock);
     size_t count GUARDED_BY(lock), room GUARDED_BY(lock);
     uint32_t execs GUARDED_BY(lock);
+    uint32_t births GUARDED_BY(lock); /* creates between their commit and registry_add */
 };
 
 const struct sandbox *core_ref(const struct sandbox *s)
@@ -145,6 +147,52 @@ const struct sandbox *registry_get(struct registry *r, const struct sandbox_id *
     return s;
 }
 
+void registry_birth_begin(struct registry *r)
+{
+    mu_lock(&r->lock);
+    r->births++;
+    mu_unlock(&r->lock);
+}
+
+void registry_birth_end(struct registry *r)
+{
+    mu_lock(&r->lock);
+    r->births--;
+    cond_broadcast(&r->changed);
+    mu_unlock(&r->lock);
+}
+
+const struct sandbox *registry_await(struct registry *r, const struct sandbox_id *id)
+{
+    int64_t deadline_ms = clock_mono_ms() + BIRTH_WAIT_MS;
+    bool in_time = true;
+    mu_lock(&r->lock);
+    struct entry *e = entry_locked(r, id);
+    while (!e && r->births > 0 && in_time) {
+        in_time = cond_wait_until(&r->changed, &r->lock, deadline_ms);
+        e = entry_locked(r, id);
+    }
+    const struct sandbox *s = e ? core_ref(&e->snap->row) : NULL;
+    mu_unlock(&r->lock);
+    return s;
+}
+
+/* Returns the reference that the entry held, or NULL when there is no such entry. */
+static const struct sandbox *remove_locked(struct registry *r, const struct sandbox_id *id)
+    REQUIRES(r->lock)
+{
+    struct entry *e = entry_locked(r, id);
+    if (!e)
+        return NULL;
+    const struct sandbox *gone = &e->snap->row;
+    take_out(r->by_id, r->count, find_locked(r, id));
+    take_out(r->by_age, r->count, age_locked(r, gone->created_at_ms, id));
+    r->count--;
+    r->execs -= e->live.execs; /* their ends find no entry */
+    free(e);
+    return gone;
+}
+
 void registry_add(struct registry *r, struct sandbox *row, bool owned)
 {
     struct entry *e = mem_new(1, sizeof *e);
@@ -152,6 +200,8 @@ void registry_add(struct registry *r, struct sandbox *row, bool owned)
     e->owned = owned;
     const struct sandbox *s = &e->snap->row;
     mu_lock(&r->lock);
+    /* The store let the id in again, so an entry that is here still is one being deleted. */
+    const struct sandbox *gone = remove_locked(r, &s->id);
     if (r->count == r->room) {
         r->room = r->room ? r->room * 2 : 64;
         r->by_id = reallocarray(r->by_id, r->room, sizeof(struct entry *));
@@ -165,23 +215,16 @@ void registry_add(struct registry *r, struct sandbox *row, bool owned)
     r->count++;
     cond_broadcast(&r->changed);
     mu_unlock(&r->lock);
+    core_unref(gone);
 }
 
 void registry_remove(struct registry *r, const struct sandbox_id *id)
 {
     const struct sandbox *gone = NULL;
     mu_lock(&r->lock);
-    size_t at = find_locked(r, id);
-    if (at < r->count && sandbox_id_eq(&r->by_id[at]->snap->row.id, id)) {
-        struct entry *e = r->by_id[at];
-        gone = &e->snap->row;
-        size_t age = age_locked(r, gone->created_at_ms, id);
-        take_out(r->by_id, r->count, at);
-        take_out(r->by_age, r->count, age);
-        r->count--;
-        r->execs -= e->execs; /* their ends find no entry */
-        free(e);
-    }
+    struct entry *e = entry_locked(r, id);
+    if (e && e->snap->row.state == SANDBOX_DELETING) /* else a new one of the same id came first */
+        gone = remove_locked(r, id);
     cond_broadcast(&r->changed);
     mu_unlock(&r->lock);
     core_unref(gone);
@@ -292,9 +335,9 @@ bool registry_exec_begin(struct registry *r, const struct sandbox_id *id)
 {
     mu_lock(&r->lock);
     struct entry *e = entry_locked(r, id);
-    bool ok = e && e->execs < EXEC_PER_SANDBOX_MAX;
+    bool ok = e && e->live.execs < EXEC_PER_SANDBOX_MAX;
     if (ok) {
-        e->execs++;
+        e->live.execs++;
         r->execs++;
     }
     mu_unlock(&r->lock);
@@ -305,8 +348,8 @@ void registry_exec_end(struct registry *r, const struct sandbox_id *id)
 {
     mu_lock(&r->lock);
     struct entry *e = entry_locked(r, id);
-    if (e && e->execs > 0) { /* gone, or made anew meanwhile: its count went with it */
-        e->execs--;
+    if (e && e->live.execs > 0) { /* gone, or made anew meanwhile: its count went with it */
+        e->live.execs--;
         r->execs--;
     }
     mu_unlock(&r->lock);
@@ -318,6 +361,26 @@ uint32_t registry_execs(struct registry *r)
     uint32_t n = r->execs;
     mu_unlock(&r->lock);
     return n;
+}
+
+bool registry_live(struct registry *r, const struct sandbox_id *id, struct registry_live *ret)
+{
+    mu_lock(&r->lock);
+    struct entry *e = entry_locked(r, id);
+    if (e)
+        *ret = e->live;
+    mu_unlock(&r->lock);
+    return e != NULL;
+}
+
+void registry_live_update(struct registry *r, const struct sandbox_id *id, registry_live_fn fn,
+                          void *ctx)
+{
+    mu_lock(&r->lock);
+    struct entry *e = entry_locked(r, id);
+    if (e)
+        fn(&e->live, ctx);
+    mu_unlock(&r->lock);
 }
 
 static bool matches(const struct sandbox *s, const char *tenant, const struct core_filter *f)

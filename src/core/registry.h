@@ -14,7 +14,13 @@ void registry_free(struct registry *r);
 const struct sandbox *registry_get(struct registry *r, const struct sandbox_id *id);
 /* Takes row over. owned: its -ING state is ours from the start. */
 void registry_add(struct registry *r, struct sandbox *row, bool owned);
+/* Ends a row in DELETING, once it is gone on disk. */
 void registry_remove(struct registry *r, const struct sandbox_id *id);
+/* Around commit and registry_add of a new row: who met it on disk first waits for it in memory with
+ * registry_await, which is registry_get otherwise. */
+void registry_birth_begin(struct registry *r);
+void registry_birth_end(struct registry *r);
+const struct sandbox *registry_await(struct registry *r, const struct sandbox_id *id);
 /* Replaces the row by a copy that fn changed; false when there is none. Wakes who waits. */
 typedef void (*registry_fn)(struct sandbox *row, void *ctx);
 bool registry_update(struct registry *r, const struct sandbox_id *id, registry_fn fn, void *ctx);
@@ -40,6 +46,25 @@ size_t registry_take_touched(struct registry *r, struct store_activity *out, siz
 bool registry_exec_begin(struct registry *r, const struct sandbox_id *id);
 void registry_exec_end(struct registry *r, const struct sandbox_id *id);
 uint32_t registry_execs(struct registry *r);
+
+/* Uses from outside, and what the reaper and the why of a sandbox need to know; not on disk. */
+struct registry_live {
+    uint32_t execs, uses;
+    uint32_t cpu_milli; /* lately; measured by the reaper */
+    uint64_t cpu_ns;    /* counter at the last look */
+    int64_t cpu_at_ms;  /* monotonic; 0: never looked */
+    enum core_phase phase;
+    int64_t start_ms, start_engine_ms, start_agent_ms;
+    uint32_t deaths;
+    int64_t died_at_ms;    /* monotonic */
+    const char *slept_why; /* static text; NULL: unknown */
+    char ip[46];           /* of the container in epoch ip_epoch */
+    uint32_t ip_epoch;
+};
+bool registry_live(struct registry *r, const struct sandbox_id *id, struct registry_live *ret);
+typedef void (*registry_live_fn)(struct registry_live *live, void *ctx);
+void registry_live_update(struct registry *r, const struct sandbox_id *id, registry_live_fn fn,
+                          void *ctx);
 
 /* As core_list, without a caller when tenant is NULL (the reconciler). */
 void registry_list(struct registry *r, const char *tenant, const struct core_filter *f,

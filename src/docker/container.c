@@ -200,6 +200,40 @@ int docker_remove(void *self, const char *container_id, struct err *err)
     return r;
 }
 
+/* The freezer of cgroup v1 gives up on a busy machine after 0.3 s and the Engine answers 500: asked
+ * again, it does. */
+#define FREEZE_TRIES 3
+
+static int freeze(struct docker *d, const char *container_id, enum engine_op op,
+                  enum runtime_status wanted, struct err *err)
+{
+    const struct call call = { .op = op, .args = { container_id } };
+    for (int i = 0; i < FREEZE_TRIES; i++) {
+        AUTO(reply) struct reply reply = REPLY_INIT;
+        if (engine_call(d->engine, &call, &reply, err) == 0)
+            return 0;
+        if (reply.status == 0 || reply.status == 404)
+            return -1;
+        struct seen_container seen;
+        struct err ignored; /* the refusal is what counts */
+        if (inspect(d, container_id, &seen, &ignored) == 0 && seen.c.status == wanted)
+            return 0; /* it was so already */
+        if (reply.status < 500)
+            return -1;
+    }
+    return -1;
+}
+
+int docker_pause(void *self, const char *container_id, struct err *err)
+{
+    return freeze(self, container_id, OP_PAUSE, RUNTIME_PAUSED, err);
+}
+
+int docker_unpause(void *self, const char *container_id, struct err *err)
+{
+    return freeze(self, container_id, OP_UNPAUSE, RUNTIME_RUNNING, err);
+}
+
 int docker_rename(void *self, const char *container_id, const char *name, struct err *err)
 {
     struct docker *d = self;

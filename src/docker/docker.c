@@ -75,6 +75,8 @@ int docker_new(const struct docker_options *o, struct docker **ret, struct err *
         .start = docker_start,
         .stop = docker_stop,
         .remove = docker_remove,
+        .pause = docker_pause,
+        .unpause = docker_unpause,
         .rename = docker_rename,
         .inspect = docker_inspect,
         .inspect_json = docker_inspect_json,

@@ -21,6 +21,8 @@ enum engine_op {
     OP_STOP,
     OP_REMOVE,
     OP_WAIT_REMOVED,
+    OP_PAUSE,
+    OP_UNPAUSE,
     OP_RENAME,
     OP_INSPECT,
     OP_LIST,

@@ -45,6 +45,8 @@ int docker_create(void *self, const struct runtime_spec *spec, char ret_containe
 int docker_start(void *self, const char *container_id, struct err *err);
 int docker_stop(void *self, const char *container_id, uint32_t grace_ms, struct err *err);
 int docker_remove(void *self, const char *container_id, struct err *err);
+int docker_pause(void *self, const char *container_id, struct err *err);
+int docker_unpause(void *self, const char *container_id, struct err *err);
 int docker_rename(void *self, const char *container_id, const char *name, struct err *err);
 int docker_inspect(void *self, const char *ref, struct runtime_container *ret, struct err *err);
 int docker_inspect_json(void *self, const char *ref, char **ret, struct err *err);

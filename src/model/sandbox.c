@@ -73,7 +73,8 @@ bool sandbox_state_parse(const char *text, enum sandbox_state *ret)
 
 bool sandbox_state_settled(enum sandbox_state s)
 {
-    return s == SANDBOX_RUNNING || s == SANDBOX_STOPPED || s == SANDBOX_ERROR;
+    return s == SANDBOX_RUNNING || s == SANDBOX_PAUSED || s == SANDBOX_STOPPED ||
+           s == SANDBOX_ERROR;
 }
 
 static char *dup_or_null(const char *text)

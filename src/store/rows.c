@@ -57,6 +57,8 @@ static const struct field fields[] = {
     FIELD_I64(struct sandbox, last_active_at_ms),
     FIELD_I64(struct sandbox, stopped_at_ms),
     FIELD_I64(struct sandbox, keepalive_until_ms),
+    FIELD_U32(struct sandbox, idle_timeout_ms),
+    FIELD_U32(struct sandbox, stop_timeout_ms),
 };
 #define FIELD_COUNT (sizeof fields / sizeof fields[0])
 #define FIRST_FIELD 3

@@ -7,16 +7,20 @@
 
 #define NO SANDBOX_STATE_COUNT
 
-/* Columns in the order of SANDBOX_EVENTS: START STARTED FAILED STOP EXITED DELETE. */
+/* Columns in the order of SANDBOX_EVENTS: START STARTED FAILED PAUSE PAUSED RESUME STOP EXITED DELETE. */
+#define TO(name) SANDBOX_##name
 static const enum sandbox_state want[SANDBOX_STATE_COUNT][SANDBOX_EVENT_COUNT] = {
     /* clang-format off */
-    [SANDBOX_CREATING] = { NO, SANDBOX_RUNNING, SANDBOX_ERROR, NO, NO, NO },
-    [SANDBOX_RUNNING]  = { NO, NO, NO, SANDBOX_STOPPING, SANDBOX_STOPPED, SANDBOX_DELETING },
-    [SANDBOX_STOPPING] = { NO, NO, SANDBOX_RUNNING, NO, SANDBOX_STOPPED, NO },
-    [SANDBOX_STOPPED]  = { SANDBOX_STARTING, NO, NO, NO, NO, SANDBOX_DELETING },
-    [SANDBOX_STARTING] = { NO, SANDBOX_RUNNING, SANDBOX_STOPPED, NO, NO, NO },
-    [SANDBOX_DELETING] = { NO, NO, NO, NO, NO, NO },
-    [SANDBOX_ERROR]    = { SANDBOX_STARTING, NO, NO, NO, NO, SANDBOX_DELETING },
+    [TO(CREATING)] = { NO, TO(RUNNING), TO(ERROR), NO, NO, NO, NO, NO, NO },
+    [TO(RUNNING)]  = { NO, NO, NO, TO(PAUSING), NO, NO, TO(STOPPING), TO(STOPPED), TO(DELETING) },
+    [TO(PAUSING)]  = { NO, NO, TO(RUNNING), NO, TO(PAUSED), NO, NO, NO, NO },
+    [TO(PAUSED)]   = { NO, NO, NO, NO, NO, TO(RESUMING), TO(STOPPING), TO(STOPPED), TO(DELETING) },
+    [TO(RESUMING)] = { NO, TO(RUNNING), TO(PAUSED), NO, NO, NO, NO, NO, NO },
+    [TO(STOPPING)] = { NO, NO, TO(RUNNING), NO, NO, NO, NO, TO(STOPPED), NO },
+    [TO(STOPPED)]  = { TO(STARTING), NO, NO, NO, NO, NO, NO, NO, TO(DELETING) },
+    [TO(STARTING)] = { NO, TO(RUNNING), TO(STOPPED), NO, NO, NO, NO, NO, NO },
+    [TO(DELETING)] = { NO, NO, NO, NO, NO, NO, NO, NO, NO },
+    [TO(ERROR)]    = { TO(STARTING), NO, NO, NO, NO, NO, NO, NO, TO(DELETING) },
     /* clang-format on */
 };
 
@@ -27,6 +31,9 @@ static const struct {
 } words[] = {
     { SANDBOX_CREATING, "creating", "creating", false },
     { SANDBOX_RUNNING, "running", "running", true },
+    { SANDBOX_PAUSING, "pausing", "running", false },
+    { SANDBOX_PAUSED, "paused", "running", true },
+    { SANDBOX_RESUMING, "resuming", "running", false },
     { SANDBOX_STOPPING, "stopping", "running", false },
     { SANDBOX_STOPPED, "stopped", "stopped", true },
     { SANDBOX_STARTING, "starting", "creating", false },

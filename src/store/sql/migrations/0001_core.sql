@@ -58,7 +58,9 @@ CREATE TABLE sandbox (
     updated_at_ms      INTEGER NOT NULL,
     last_active_at_ms  INTEGER NOT NULL,
     stopped_at_ms      INTEGER NOT NULL,
-    keepalive_until_ms INTEGER NOT NULL
+    keepalive_until_ms INTEGER NOT NULL,
+    idle_timeout_ms    INTEGER NOT NULL,
+    stop_timeout_ms    INTEGER NOT NULL
 ) STRICT;
 -- Serves the tenant's count and "one sandbox a project".
 CREATE INDEX sandbox_tenant ON sandbox (tenant, external_project);
