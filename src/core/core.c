@@ -189,20 +189,3 @@ int core_address(struct core *c, const struct sandbox *row, char out[46], struct
     memcpy(out, a.ip, sizeof a.ip);
     return 0;
 }
-
-size_t core_ports(struct core *c, const struct sandbox_id *id, struct link_port *out, size_t max)
-{
-    return link_ports(c->p.link, id, out, max);
-}
-
-int core_wait_port(struct core *c, const struct sandbox_id *id, uint16_t port, int64_t deadline_ms,
-                   bool *ret_loopback, struct err *err)
-{
-    return link_wait_port(c->p.link, id, port, deadline_ms, ret_loopback, err);
-}
-
-int core_connect(struct core *c, const struct sandbox_id *id, uint16_t port, int64_t deadline_ms,
-                 int *ret_fd, struct err *err)
-{
-    return link_connect(c->p.link, id, port, deadline_ms, ret_fd, err);
-}
