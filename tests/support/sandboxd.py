@@ -500,7 +500,7 @@ class Daemon:
     dir: /tmp/sandboxed-test-XXXXXX, data_dir: dir/data, log_path: dir/stderr.log (all starts)."""
 
     def __init__(self, binary=None, **env):
-        self.binary = binary or BINARY
+        self.binary = os.path.abspath(binary or BINARY)
         self.dir = make_dir()
         self.data_dir = self.dir + "/data"
         self.log_path = self.dir + "/stderr.log"

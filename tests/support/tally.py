@@ -30,7 +30,9 @@ def main(directory, broken):
         seen = {}
         for case in cases:
             # A test whose teardown fails has two entries in pytest's file; it failed once.
-            name = f"{case.get('classname')}.{case.get('name')}"
+            name = case.get("name")
+            if case.get("classname") not in (None, name):
+                name = f"{case.get('classname')}.{name}"
             rank = ("passed", "skipped", "failed")
             seen[name] = max(seen.get(name, "passed"), verdict(case), key=rank.index)
         for name, what in seen.items():
