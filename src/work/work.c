@@ -21,7 +21,8 @@ struct work {
     struct core *core;
     struct docker *docker;
     int64_t sweep_ms;
-    struct worker *reconciler, *flusher, *measurer;
+    int64_t reap_ms;
+    struct worker *reconciler, *flusher, *measurer, *reaper;
     struct mu lock;
     struct sandbox_id queue[EVENTS_QUEUE] GUARDED_BY(lock);
     size_t queued GUARDED_BY(lock);
@@ -102,6 +103,16 @@ static int64_t flush_tick(void *ctx, int64_t mono_ms)
     return FLUSH_MS;
 }
 
+static int64_t reap_tick(void *ctx, int64_t mono_ms)
+{
+    struct work *w = ctx;
+    struct err err;
+    (void)mono_ms;
+    if (core_ready(w->core, &err) == 0) /* not before rows and containers were compared */
+        core_sleep_round(w->core);
+    return w->reap_ms;
+}
+
 int work_start(struct core *core, struct docker *docker, struct volume *volume,
                const struct config *config, struct work **ret, struct err *err)
 {
@@ -109,6 +120,7 @@ int work_start(struct core *core, struct docker *docker, struct volume *volume,
     w->core = core;
     w->docker = docker;
     w->sweep_ms = config->sweep_ms;
+    w->reap_ms = config->reap_ms;
     mu_init(&w->lock, MU_WORK);
     w->reconciler = worker_start("reconciler", reconcile_tick, w, err);
     if (!w->reconciler)
@@ -119,11 +131,15 @@ int work_start(struct core *core, struct docker *docker, struct volume *volume,
     w->measurer = worker_start("measurer", volume_measure_tick, volume, err);
     if (!w->measurer)
         goto undo;
+    w->reaper = worker_start("reaper", reap_tick, w, err);
+    if (!w->reaper)
+        goto undo;
     if (docker_events_start(docker, on_event, w, err) < 0)
         goto undo;
     *ret = w;
     return 0;
 undo:
+    worker_stop(w->reaper);
     worker_stop(w->measurer);
     worker_stop(w->flusher);
     worker_stop(w->reconciler);
@@ -138,6 +154,7 @@ void work_stop(struct work *w)
     if (!w)
         return;
     docker_events_stop(w->docker);
+    worker_stop(w->reaper);
     worker_stop(w->measurer);
     worker_stop(w->flusher);
     worker_stop(w->reconciler);
