@@ -1,11 +1,13 @@
 /* What workspaces use on disk: an advisory figure, measured by walking and never by asking the
  * reader to wait.
  *
- * A table of slots by id, marked dirty by whoever lets a workspace change. The measuring thread
- * takes one dirty slot at a time and looks at USAGE_ROUND_ENTRIES entries a round, keeping its
- * place between rounds. A file with several names counts once in all: each name carries its share.
- * Directories whose path is longer than the kernel takes, or that do not fit the stack, are left
- * out: the figure is then a lower bound. All of it may be forgotten: a lost slot is measured again.
+ * A table of slots by id, marked by whoever lets a workspace change; as that comes before the
+ * change is complete, a mark is worth two measurements, the second a gap later. The measuring
+ * thread takes one slot that is due at a time and looks at USAGE_ROUND_ENTRIES entries a round,
+ * keeping its place between rounds. A file with several names counts once in all: each name carries
+ * its share. Directories whose path is longer than the kernel takes, or that do not fit the stack,
+ * are left out: the figure is then a lower bound. All of it may be forgotten: a lost slot is
+ * measured again.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -20,13 +22,15 @@
 #include "internal.h"
 
 #define BUCKETS 4096
+#define DUE 2
 #define TICK_BUSY_MS 10   /* between rounds of one walk: at most about half a core */
-#define TICK_IDLE_MS 1000 /* between looks for something dirty */
+#define TICK_IDLE_MS 1000 /* between looks for something due */
 
 struct slot {
     struct sandbox_id id;
     uint64_t used_bytes;
-    bool known, dirty;
+    bool known;
+    uint8_t due;     /* measurements still to be made */
     int64_t next_ms; /* not measured before this moment */
     struct slot *next;
 };
@@ -34,7 +38,7 @@ struct slot {
 struct usage {
     struct slot *buckets[BUCKETS];
     uint32_t count;
-    uint32_t cursor; /* bucket where the next search for a dirty slot begins */
+    uint32_t cursor; /* bucket where the next search begins */
 };
 
 struct usage_walk {
@@ -86,14 +90,14 @@ static struct slot **find(struct usage *u, const struct sandbox_id *id)
     return at;
 }
 
-/* The slot of an id, made dirty when new; NULL when the table is full. */
+/* The slot of an id, due when new; NULL when the table is full. */
 static struct slot *obtain(struct volume *v, const struct sandbox_id *id) REQUIRES(&v->lock)
 {
     struct slot **at = find(v->usage, id);
     if (!*at && v->usage->count < USAGE_SLOTS_MAX) {
         *at = mem_new(1, sizeof(**at));
         (*at)->id = *id;
-        (*at)->dirty = true;
+        (*at)->due = DUE;
         v->usage->count++;
     }
     return *at;
@@ -116,7 +120,7 @@ void volume_touched(struct volume *v, const struct sandbox_id *id)
     mu_lock(&v->lock);
     struct slot *s = obtain(v, id);
     if (s)
-        s->dirty = true;
+        s->due = DUE;
     mu_unlock(&v->lock);
 }
 
@@ -132,18 +136,18 @@ void usage_forget(struct volume *v, const struct sandbox_id *id)
     free(s);
 }
 
-/* Takes the next dirty slot that is due, round the table; its mark goes now, so that what changes
+/* Takes the next slot that is due, round the table; it is counted down now, so that what changes
  * during the walk marks it again. */
-static bool next_dirty(struct volume *v, int64_t now_ms, struct sandbox_id *ret)
+static bool next_due(struct volume *v, int64_t now_ms, struct sandbox_id *ret)
 {
     bool found = false;
     mu_lock(&v->lock);
     struct usage *u = v->usage;
     for (uint32_t i = 0; i < BUCKETS && !found; i++) {
         for (struct slot *s = u->buckets[u->cursor]; s && !found; s = s->next) {
-            if (!s->dirty || s->next_ms > now_ms)
+            if (!s->due || s->next_ms > now_ms)
                 continue;
-            s->dirty = false;
+            s->due--;
             s->next_ms = now_ms + USAGE_GAP_MS;
             *ret = s->id;
             found = true;
@@ -171,7 +175,7 @@ static struct usage_walk *walk_start(struct volume *v, int64_t now_ms)
     struct sandbox_id id;
     struct err ignored;
     int root = -1;
-    while (next_dirty(v, now_ms, &id)) {
+    while (next_due(v, now_ms, &id)) {
         if (v->backend->open(v, &id, &root, &ignored) < 0) {
             usage_forget(v, &id); /* no workspace (yet): whoever makes one marks it */
             continue;
