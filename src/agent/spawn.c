@@ -1,10 +1,11 @@
 /* Starts a command: working directory, environment, pipes, exec.
  *
- * The child is made by vfork: it borrows our memory until it has become the command, which is both
- * the fastest way and lets it report a failure by plain assignment. All signals are blocked in us,
- * so nothing can run in the borrowed memory but the few lines of child(). */
+ * The child borrows our memory until it has become the command (what vfork does, on a stack of its
+ * own), which is the fastest way and lets it report a failure by plain assignment. We sleep
+ * meanwhile, and all signals are blocked, so nothing else happens in the shared memory. */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -15,6 +16,8 @@
 #include "base/limits.h"
 
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+#define CHILD_STACK (16 * KIB)
 
 /* The kernel's own header does not go together with musl's. */
 #define NO_MAGICLINKS 0x02
@@ -155,17 +158,26 @@ static int exec_by_path(void)
     }
 }
 
+struct start {
+    int in, out, err;
+    int error; /* why there is no command */
+};
+
 /* In borrowed memory. Every signal has its default action since the agent's first moments; only the
- * mask is left to reset. Returns only the reason why there is no command. */
-static int child(int in, int out, int err)
+ * mask is left to reset. */
+static int child(void *arg)
 {
+    struct start *s = arg;
     sigset_t none;
     sigemptyset(&none);
     setsid();
-    if (dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0)
-        return errno;
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    return exec_by_path();
+    if (dup2(s->in, 0) < 0 || dup2(s->out, 1) < 0 || dup2(s->err, 2) < 0) {
+        s->error = errno;
+    } else {
+        sigprocmask(SIG_SETMASK, &none, NULL);
+        s->error = exec_by_path();
+    }
+    _exit(127);
 }
 
 static int own_end(int fd)
@@ -193,19 +205,15 @@ int command_start(const struct agent *a, const struct frame_spawn *spec, struct 
         return -1;
     if (fed && (pipe2(in, O_CLOEXEC) < 0 || own_end(in[1]) < 0))
         return -1;
-    static volatile int exec_error;
-    exec_error = 0;
-    pid_t pid = vfork();
-    if (pid == 0) {
-        exec_error = child(in[0], out[1], err[1]);
-        _exit(127);
-    }
+    static char stack[CHILD_STACK] __attribute__((aligned(16)));
+    struct start start = { .in = in[0], .out = out[1], .err = err[1] };
+    pid_t pid = clone(child, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, &start);
     if (pid < 0)
         return -1;
-    if (exec_error) {
+    if (start.error) {
         (void)waitpid(pid, NULL, 0); /* leave no zombie for PID 1 to wonder at */
         *ret_step = STEP_EXEC;
-        errno = exec_error;
+        errno = start.error;
         return -1;
     }
     close(out[1]);
