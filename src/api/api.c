@@ -95,7 +95,7 @@ static bool too_slow(struct peer *p, int64_t now_ms)
     }
 }
 
-static int64_t sweep(void *ctx, int64_t now_ms)
+int64_t api_sweep(void *ctx, int64_t now_ms)
 {
     static const char late[] = "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n"
                                "Content-Length: 0\r\n\r\n";
@@ -218,9 +218,10 @@ int api_start(struct core *core, const struct config *config, struct api **ret, 
     a->core = core;
     a->config = config;
     a->port = port;
+    a->in_place = str_starts(MHD_get_version(), "0.9.7");
     mu_init(&a->peers_lock, MU_PEERS);
     a->pool = pool_new("api", API_THREADS_MAX, API_BACKLOG_MAX, API_THREAD_IDLE_MS);
-    a->sweeper = worker_start("api-sweep", sweep, a, err);
+    a->sweeper = worker_start("api-sweep", api_sweep, a, err);
     if (!a->sweeper) {
         api_free(a);
         return -1;

@@ -22,12 +22,26 @@ static enum MHD_Result gather(void *ctx, enum MHD_ValueKind kind, const char *na
     return MHD_YES;
 }
 
+static size_t header_bytes(const struct req *r)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(r->conn, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    return info ? info->header_size : 0;
+}
+
+/* method and version lie in the connection's read buffer, as do the headers. */
+static void gather_heads(struct req *r, const char *method, const char *version)
+{
+    if (r->api->in_place)
+        heads_in_place(&r->heads, version);
+    (void)MHD_get_connection_values_n(r->conn, MHD_HEADER_KIND, gather, &r->heads);
+    heads_end(&r->heads, method + header_bytes(r));
+}
+
 /* Checks that decide whether this can be a request at all; a failure closes the connection. */
 static int check_framing(struct req *r, const char *version, int *ret_status, struct err *err)
 {
-    const union MHD_ConnectionInfo *size =
-        MHD_get_connection_info(r->conn, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
-    if (guard_strict(&r->heads, version, r->uri, size ? size->header_size : 0, err) == 0)
+    if (guard_strict(&r->heads, version, r->uri, header_bytes(r), err) == 0)
         return 0;
     *ret_status = err->code == ERR_TOO_LARGE ? 431 : 400;
     return -1;
@@ -45,6 +59,29 @@ static int authenticate(struct req *r, struct err *err)
     if (core_authenticate(r->api->core, token, &r->who.tenant, err) < 0)
         return -1;
     r->who.actor = r->who.tenant;
+    return 0;
+}
+
+/* Does the list ("path recursive metadata.*") hold the name? */
+static bool listed(const char *list, const char *name)
+{
+    while (*list) {
+        size_t len = strcspn(list, " ");
+        bool prefix = list[len - 1] == '*';
+        if (prefix ? strncmp(list, name, len - 1) == 0
+                   : strlen(name) == len && memcmp(list, name, len) == 0)
+            return true;
+        list += len + strspn(list + len, " ");
+    }
+    return false;
+}
+
+static int check_parameters(const struct req *r, struct err *err)
+{
+    const char *known = r->route->params ? r->route->params : "";
+    for (size_t i = 0; i < r->query.count; i++)
+        if (!listed(known, r->query.names[i]))
+            return err_set(err, ERR_INVALID, "%.64s: no such parameter", r->query.names[i]);
     return 0;
 }
 
@@ -69,7 +106,9 @@ static int find_route(struct req *r, const char *method, struct err *err)
     struct err bad;
     if (id[0] && sandbox_id_parse(id, &r->id, &bad) < 0)
         return err_set(err, ERR_NOT_FOUND, "there is no such sandbox");
-    return query_parse(r->query_text, &r->query, err);
+    if (query_parse(r->query_text, &r->query, err) < 0)
+        return -1;
+    return r->legacy ? 0 : check_parameters(r, err);
 }
 
 static int check(struct req *r, const char *method, const char *version, int *ret_status,
@@ -192,13 +231,14 @@ static enum MHD_Result on_head(struct req *r, const char *method, const char *ve
     struct err err;
     int status = 0;
     char *query = strchr(r->uri, '?');
+    r->heads.bytes = strlen(method) + strlen(r->uri) + strlen(version) + strlen("  \r\n");
     if (query)
         *query++ = '\0';
     r->query_text = query ? query : "";
     r->legacy = !str_starts(r->uri, "/v1/");
     r->head = str_eq(method, "HEAD");
     r->http11 = str_eq(version, "HTTP/1.1");
-    (void)MHD_get_connection_values_n(r->conn, MHD_HEADER_KIND, gather, &r->heads);
+    gather_heads(r, method, version);
     r->expects = r->heads.expect != NULL;
     bool body = heads_body(&r->heads);
     if (r->peer)

@@ -18,6 +18,8 @@ void v1_get(struct req *r);
 void v1_delete(struct req *r);
 void v1_start(struct req *r);
 void v1_stop(struct req *r);
+void v1_pause(struct req *r);
+void v1_why(struct req *r);
 void v1_keepalive(struct req *r);
 
 void exec_run(struct req *r);

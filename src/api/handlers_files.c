@@ -20,9 +20,17 @@ static const char *path_of(const struct req *r)
     return path ? path : "";
 }
 
-static bool flag(const struct req *r, const char *name)
+/* A parameter that is true or false. Answers on failure. */
+static int flag(struct req *r, const char *name, bool *ret)
 {
-    return str_eq(req_query(r, name), "true");
+    struct err err;
+    const char *value = req_query(r, name);
+    *ret = str_eq(value, "true");
+    if (!value || *ret || str_eq(value, "false"))
+        return 0;
+    (void)err_set(&err, ERR_INVALID, "%s: must be true or false", name);
+    req_fail(r, &err);
+    return -1;
 }
 
 /* Parses and opens; answers on failure. */
@@ -41,12 +49,16 @@ static int open_root(struct req *r, const char *text, bool write, struct file_pa
 
 /* --- list --- */
 
+/* What a build makes by the ten thousand: not shown unless all=true. */
+static const char *const skipped[] = { "node_modules", ".git", "dist", ".vite", NULL };
+
 struct listing {
     struct req *r;
     struct buf b;
     struct json_out o;
     char prefix[PATH_BYTES_MAX + 32]; /* of each entry, so that its path can be asked for */
     bool relative;
+    bool all;
 };
 
 static int flush(struct listing *l)
@@ -100,6 +112,10 @@ static void list_end(struct listing *l, const char *path, bool recursive, bool c
     json_put(&l->o, "path", path);
     json_put_bool(&l->o, "recursive", recursive);
     json_put_bool(&l->o, "truncated", cut);
+    json_list(&l->o, "skipped");
+    for (size_t i = 0; !l->all && skipped[i]; i++)
+        json_put(&l->o, NULL, skipped[i]);
+    json_unlist(&l->o);
     json_close(&l->o);
     if (!req_streaming(l->r)) {
         req_reply_json(l->r, 200, &l->b);
@@ -111,24 +127,24 @@ static void list_end(struct listing *l, const char *path, bool recursive, bool c
 
 void files_list(struct req *r)
 {
-    /* What a build makes by the ten thousand; shown with all=true. */
-    static const char *const skipped[] = { "node_modules", ".git", "dist", ".vite", NULL };
     struct err err;
     struct file_path dir;
     AUTO(fd) int root = -1;
-    bool recursive = flag(r, "recursive"), cut = false;
+    bool recursive, all, cut = false;
+    if (flag(r, "recursive", &recursive) < 0 || flag(r, "all", &all) < 0)
+        return;
     const char *asked = path_of(r);
     if (open_root(r, *asked ? asked : ".", false, &dir, &root) < 0)
         return;
     AUTO(free) struct listing *l = mem_new(1, sizeof(*l));
     l->r = r;
+    l->all = all;
     buf_init(&l->b, 2 * HTTP_LIST_FLUSH);
     l->o = JSON_OUT(&l->b);
     set_prefix(l, dir.text);
     json_open(&l->o, NULL);
     json_list(&l->o, "entries");
-    if (file_list(root, &dir, recursive, recursive && !flag(r, "all") ? skipped : NULL, on_entry, l,
-                  &cut, &err) == 0)
+    if (file_list(root, &dir, recursive, all ? NULL : skipped, on_entry, l, &cut, &err) == 0)
         list_end(l, asked, recursive, cut);
     else if (req_streaming(r))
         req_stream_end(r, true);
@@ -282,10 +298,10 @@ static void put_raw(struct req *r, const char *text)
     struct file_path path;
     AUTO(fd) int root = -1;
     uint64_t size = 0;
-    if (open_root(r, text, true, &path, &root) < 0)
+    bool appending;
+    if (flag(r, "append", &appending) < 0 || open_root(r, text, true, &path, &root) < 0)
         return;
-    int rc = flag(r, "append") ? append(r, root, &path, &size, &err)
-                               : replace(r, root, &path, &size, &err);
+    int rc = appending ? append(r, root, &path, &size, &err) : replace(r, root, &path, &size, &err);
     if (rc == 0)
         reply_put(r, text, size);
     else if (err.code != ERR_CANCELLED)
@@ -359,9 +375,10 @@ void files_delete(struct req *r)
     struct err err;
     struct file_path path;
     AUTO(fd) int root = -1;
-    if (open_root(r, path_of(r), true, &path, &root) < 0)
+    bool recursive;
+    if (flag(r, "recursive", &recursive) < 0 || open_root(r, path_of(r), true, &path, &root) < 0)
         return;
-    if (file_remove(root, &path, flag(r, "recursive"), &err) < 0)
+    if (file_remove(root, &path, recursive, &err) < 0)
         req_fail(r, &err);
     else
         req_reply_empty(r, 204);

@@ -62,6 +62,48 @@ void v1_stop(struct req *r)
         reply_sandbox(r, s);
 }
 
+void v1_pause(struct req *r)
+{
+    struct err err;
+    const struct sandbox *s = NULL;
+    if (core_pause(req_core(r), req_caller(r), req_id(r), &s, &err) < 0)
+        req_fail(r, &err);
+    else
+        reply_sandbox(r, s);
+}
+
+void v1_why(struct req *r)
+{
+    struct err err;
+    struct core_why w;
+    if (core_why(req_core(r), req_caller(r), req_id(r), &w, &err) < 0) {
+        req_fail(r, &err);
+        return;
+    }
+    struct buf b = BUF_INIT(REPLY_MAX);
+    struct json_out o = JSON_OUT(&b);
+    json_open(&o, NULL);
+    json_put(&o, "status", w.state);
+    json_put(&o, "awake_because", w.awake_because[0] ? w.awake_because : NULL);
+    json_put(&o, "asleep_because", w.asleep_because[0] ? w.asleep_because : NULL);
+    json_put_int(&o, "idle_ms", w.idle_ms);
+    if (w.sleeps_in_ms >= 0)
+        json_put_int(&o, "sleeps_in_ms", w.sleeps_in_ms);
+    else
+        json_put_null(&o, "sleeps_in_ms");
+    json_put_int(&o, "execs", w.execs);
+    json_put_int(&o, "uses", w.uses);
+    json_put_int(&o, "cpu_milli", w.cpu_milli);
+    json_open(&o, "last_start");
+    json_put_int(&o, "total_ms", w.start_ms);
+    json_put_int(&o, "engine_ms", w.start_engine_ms);
+    json_put_int(&o, "agent_ms", w.start_agent_ms);
+    json_close(&o);
+    json_put_int(&o, "deaths", w.deaths);
+    json_close(&o);
+    req_reply_json(r, 200, &b);
+}
+
 void v1_delete(struct req *r)
 {
     struct err err;
@@ -142,7 +184,7 @@ static int parameter(const char *name, const char *value, struct core_filter *f,
         f->meta_name = name + sizeof(metadata) - 1;
         f->meta_value = value;
     } else {
-        return err_set(err, ERR_INVALID, "%.64s: no such parameter", name);
+        return err_set(err, ERR_INVALID, "metadata: the name of the pair is missing");
     }
     return 0;
 }

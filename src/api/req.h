@@ -33,7 +33,8 @@ struct route {
     const char *method;
     const char *path; /* {id} stands for one segment */
     unsigned flags;
-    uint32_t body_max;         /* bytes; 0: no ceiling (ROUTE_RAW only) */
+    const char *params; /* names of the query on /v1, with blanks between; others are a 400 */
+    uint32_t body_max;  /* bytes; 0: no ceiling (ROUTE_RAW only) */
     const struct shape *shape; /* NULL: a body is read and not looked at */
     size_t object_size;        /* of the struct that the shape fills */
     int status;                /* of success */

@@ -42,9 +42,12 @@ struct api {
     _Atomic uint32_t n_peers;
     _Atomic bool stopping;
     uint16_t port; /* where it listens */
+    bool in_place; /* this libmicrohttpd leaves header lines where they came (see guard.h) */
     struct metrics metrics;
 };
 
+/* One round of the sweep that ends slow peers: a worker's tick. */
+int64_t api_sweep(void *api, int64_t mono_ms);
 void peer_phase(struct peer *p, enum peer_phase phase);
 
 /* libmicrohttpd's callbacks of one request (req.c). */

@@ -56,6 +56,10 @@ static const struct shape limits_open = { .name = "limits", ROWS(limits_rows), .
                    .flags = FIELD_NULLABLE),                                               \
         FIELD_ENUM(struct create_body, idle_policy, .names = sandbox_idle_policy_names,    \
                    .flags = FIELD_NULLABLE),                                               \
+        FIELD_U32(struct create_body, idle_timeout_s, .lo = 1, .hi = 2592000,              \
+                  .flags = FIELD_NULLABLE),                                                \
+        FIELD_U32(struct create_body, stop_timeout_s, .lo = 1, .hi = 2592000,              \
+                  .flags = FIELD_NULLABLE),                                                \
         FIELD_STR(struct create_body, memory_high, .hi = 32, .flags = FIELD_NULLABLE),     \
         FIELD_ANY(struct create_body, template, .flags = FIELD_NULLABLE),                  \
         FIELD_ANY(struct create_body, template_path, .flags = FIELD_NULLABLE),             \
@@ -247,6 +251,8 @@ int create_check(struct create_body *b, bool v1, struct core_create *ret, struct
     c.memory_high = or_null(b->memory_high);
     c.visibility = b->visibility;
     c.idle_policy = b->idle_policy;
+    c.idle_timeout_ms = b->idle_timeout_s * 1000;
+    c.stop_timeout_ms = b->stop_timeout_s * 1000;
     c.ports = b->ports;
     c.env = &b->env;
     c.metadata = &b->metadata;

@@ -41,6 +41,8 @@ struct create_body {
     bool project_seen;
     int visibility;
     int idle_policy;
+    uint32_t idle_timeout_s; /* 0: the setting's */
+    uint32_t stop_timeout_s;
     char *memory_high;
     /* known by name, not served yet */
     char *template;

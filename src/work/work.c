@@ -1,7 +1,7 @@
 /* Background work. One thread makes rows and containers agree: the whole comparison at boot and
  * every sweep interval, single sandboxes as the engine's events name them. Another writes noted
- * activity. A third measures workspaces. Each is a tick; a failure is logged and tried again with
- * back-off. */
+ * activity, a third measures workspaces, a fourth puts idle sandboxes to sleep. Each is a tick; a
+ * failure is logged and tried again with back-off. */
 #include "work/work.h"
 
 #include <stdlib.h>
