@@ -22,19 +22,20 @@ char *home_path(const struct home *h, const char *name)
     return buf_take(&b);
 }
 
-/* A directory that others may write to could hold links of theirs in place of our files. */
-static int check_dir(int fd, const char *path, struct err *err)
+/* A directory that others may write to could hold links of theirs in place of our files. Root may
+ * use a data directory that a user has made for it; what lies in it must be our own. */
+static int check_dir(int fd, const char *path, bool root_may, struct err *err)
 {
     struct stat st;
     if (fstat(fd, &st) < 0)
         return err_sys(err, errno, "look at %s", path);
-    if (st.st_uid != geteuid()) {
+    if (st.st_uid != geteuid() && !(root_may && geteuid() == 0)) {
         (void)err_set(err, ERR_INTERNAL, "%s belongs to another user (uid %u)", path, st.st_uid);
         return err_remedy(err, "run sandboxd as the owner of its data directory");
     }
     if (st.st_mode & (S_IWGRP | S_IWOTH)) {
         (void)err_set(err, ERR_INTERNAL, "%s may be written by other users", path);
-        return err_remedy(err, "chmod 700 %s", path);
+        return err_remedy(err, "chmod go-w %s", path);
     }
     return 0;
 }
@@ -72,7 +73,7 @@ int home_open(struct home *h, const char *data_dir, struct err *err)
         (void)err_sys(err, errno, "open %s", data_dir);
         goto fail;
     }
-    if (check_dir(data, data_dir, err) < 0)
+    if (check_dir(data, data_dir, true, err) < 0)
         goto fail;
     if (mkdirat(data, "state", 0700) < 0 && errno != EEXIST) {
         (void)err_sys(err, errno, "make %s", h->path);
@@ -84,7 +85,7 @@ int home_open(struct home *h, const char *data_dir, struct err *err)
         (void)err_sys(err, errno, "open %s", h->path);
         goto fail;
     }
-    if (check_dir(h->dir, h->path, err) < 0 || take_lock(h, data_dir, err) < 0)
+    if (check_dir(h->dir, h->path, false, err) < 0 || take_lock(h, data_dir, err) < 0)
         goto fail;
     return 0;
 fail:

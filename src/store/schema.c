@@ -131,7 +131,7 @@ static int migrate(struct db *db, const struct sql_migration *list, int from, in
         if (buf_done(&sql, err) < 0)
             return -1;
         if (db_exec(db, buf_str(&sql), err) < 0)
-            return err_wrap(err, "migration %s", m->name); /* closing rolls back */
+            return err_wrap(err, "migration %s", m->name); /* the caller rolls back or closes */
         if (FAULT("store.migrate.before"))
             return err_set(err, ERR_INTERNAL, "migration %s: fault point", m->name);
         if (db_exec(db, "COMMIT", err) < 0)
@@ -189,11 +189,13 @@ static int make_new(const struct home *h, const struct sql_migration *list, int 
     return 0;
 }
 
+#define BACKUP_NAME_MAX 80
+
 /* A whole copy, on disk before the first migration begins. */
-static int back_up(const struct home *h, struct db *db, int64_t version, struct err *err)
+static int back_up(const struct home *h, struct db *db, int64_t version, char name[BACKUP_NAME_MAX],
+                   struct err *err)
 {
-    char name[80];
-    (void)snprintf(name, sizeof name, "backup-%lld-%lld.db", (long long)version,
+    (void)snprintf(name, BACKUP_NAME_MAX, "backup-%lld-%lld.db", (long long)version,
                    (long long)clock_wall_ms());
     if (home_touch(h, name, err) < 0)
         return -1;
@@ -214,6 +216,25 @@ static int back_up(const struct home *h, struct db *db, int64_t version, struct 
         (void)err_sys(err, errno, "copy the database");
     (void)unlinkat(h->dir, name, 0); /* half a copy helps nobody */
     return err_wrap(err, "before the upgrade");
+}
+
+/* Copies, then migrates. When not even the first migration came through, the copy says nothing that
+ * the database does not: it goes, or a service that is restarted over and over would fill the disk.
+ */
+static int upgrade(const struct home *h, struct db *db, const struct sql_migration *list,
+                   int64_t version, int count, struct err *err)
+{
+    char backup[BACKUP_NAME_MAX];
+    int64_t now = version;
+    struct err ignored;
+    if (back_up(h, db, version, backup, err) < 0)
+        return -1;
+    if (migrate(db, list, (int)version, count, err) == 0)
+        return 0;
+    (void)sqlite3_exec(db->h, "ROLLBACK", NULL, NULL, NULL); /* fails where none is open */
+    if (db_number(db, "PRAGMA user_version", &now, &ignored) == 0 && now == version)
+        (void)unlinkat(h->dir, backup, 0);
+    return -1;
 }
 
 static int check_pages(const struct home *h, struct db *db, struct err *err)
@@ -273,8 +294,8 @@ int schema_open(const struct home *h, const struct sql_migration *list, int coun
     /* Until it is found sound, a refusal leaves file and WAL as they are. */
     if (keep_wal_on_close(&db, 1, err) < 0 || set_wal(&db, err) < 0 ||
         (size <= CHECK_WHOLE_MAX && check_pages(h, &db, err) < 0) ||
-        (version < count && back_up(h, &db, version, err) < 0) ||
-        migrate(&db, list, (int)version, count, err) < 0 || keep_wal_on_close(&db, 0, err) < 0) {
+        (version < count && upgrade(h, &db, list, version, count, err) < 0) ||
+        keep_wal_on_close(&db, 0, err) < 0) {
         db_close(&db);
         leave_no_trace(h);
         return err_wrap(err, "%s", h->path);

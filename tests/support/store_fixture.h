@@ -64,6 +64,8 @@ static inline struct sandbox *fixture_row(const char *tenant)
     s->last_active_at_ms = 1002;
     s->stopped_at_ms = 1003;
     s->keepalive_until_ms = 1004;
+    s->idle_timeout_ms = 1005;
+    s->stop_timeout_ms = 1006;
     return s;
 }
 

@@ -61,6 +61,8 @@ static void check_same(const char *row, const struct sandbox *a, const struct sa
     CHECK_ROW(row, a->last_active_at_ms == b->last_active_at_ms);
     CHECK_ROW(row, a->stopped_at_ms == b->stopped_at_ms);
     CHECK_ROW(row, a->keepalive_until_ms == b->keepalive_until_ms);
+    CHECK_ROW(row, a->idle_timeout_ms == b->idle_timeout_ms);
+    CHECK_ROW(row, a->stop_timeout_ms == b->stop_timeout_ms);
 }
 
 static void reopen(void)

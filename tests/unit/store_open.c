@@ -203,15 +203,15 @@ static void test_migration(void)
     };
     fresh(3);
     CHECK(store_open_schema(dir, bad, 2, &s, &err) < 0 && strstr(err.msg, "0002_bad"));
-    CHECK(count_backups() == 1);
+    CHECK(count_backups() == 0);           /* a copy of what is still there */
     CHECK(store_open(dir, &s, &err) == 0); /* nothing of it was kept */
     store_close(s);
     CHECK(store_open_schema(dir, good, 2, &s, &err) == 0 && rows_in(s) == 3);
     store_close(s);
-    CHECK(count_backups() == 2);
+    CHECK(count_backups() == 1);
     CHECK(store_open_schema(dir, good, 2, &s, &err) == 0); /* no second backup */
     store_close(s);
-    CHECK(count_backups() == 2);
+    CHECK(count_backups() == 1);
     CHECK(store_open(dir, &s, &err) < 0 && err.code == ERR_NOT_SUPPORTED);
 
     /* The way back: the backup in place of the database. */
@@ -401,8 +401,10 @@ static void test_forbidden(void)
         return;
     }
     CHECK(chown(dir, 12345, 12345) == 0);
-    CHECK(store_open(dir, &s, &err) < 0 && strstr(err.msg, "another user"));
+    CHECK(store_open(dir, &s, &err) == 0); /* root was given it */
+    store_close(s);
     CHECK(chown(in_state(""), 12345, 12345) == 0);
+    CHECK(store_open(dir, &s, &err) < 0 && strstr(err.msg, "another user"));
     CHECK(chmod(dir, 0500) == 0 && chmod(in_state(""), 0500) == 0);
     (void)unlink(in_state("lock"));
     pid_t child = fork();
