@@ -231,7 +231,6 @@ static enum MHD_Result on_head(struct req *r, const char *method, const char *ve
     struct err err;
     int status = 0;
     char *query = strchr(r->uri, '?');
-    r->heads.bytes = strlen(method) + strlen(r->uri) + strlen(version) + strlen("  \r\n");
     if (query)
         *query++ = '\0';
     r->query_text = query ? query : "";

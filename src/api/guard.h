@@ -24,16 +24,15 @@ struct heads {
     uint64_t length; /* Content-Length; meaningful with n_length */
     unsigned count;
     unsigned n_host, n_length, n_encoding, n_auth;
-    size_t bytes;       /* what the request line (by the caller) and the headers told take on the
-                           wire, each written as "Name: value" */
     const char *broken; /* the first rule that a header broke, or NULL */
     const char *at;     /* in_place: where the next header must begin */
     bool in_place;
 };
 
-/* The parser is known to leave the lines where they were received, each NUL-terminated in place of
- * its CR: then whatever lies between two headers besides CRLF (a bare LF, a folded line, a NUL and
- * what it hides) shows as a gap. version: of the request, in that memory. */
+/* libmicrohttpd cuts a value at a NUL byte and joins folded lines without a word. Where it is known
+ * to leave the lines where they were received, each NUL-terminated in place of its CR, whatever
+ * lies between two headers besides CRLF (a bare LF, a folded line, a NUL and what it hides) shows
+ * as a gap. version: of the request, in that memory. */
 void heads_in_place(struct heads *h, const char *version);
 /* After the last header: end is the first byte behind the empty line. */
 void heads_end(struct heads *h, const char *end);

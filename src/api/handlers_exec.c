@@ -254,8 +254,10 @@ static int send_trailer(struct run *run, const struct exec_result *res)
 static int on_started(void *ctx, uint32_t pid)
 {
     struct run *run = ctx;
-    if (run->format != FORMAT_SSE && run->format != FORMAT_NDJSON)
-        return 0; /* plain text begins with the first output: until then a leave can be probed */
+    if (run->format == FORMAT_WHOLE)
+        return 0;
+    if (run->format == FORMAT_TEXT)
+        return begin(run);
     AUTO(buf) struct buf b = BUF_INIT(1 * KIB);
     struct json_out o = JSON_OUT(&b);
     event_begin(run, &o, "started");

@@ -31,6 +31,7 @@ const struct route routes[] = {
     { "POST", "/v1/sandboxes", ROUTE_EMPTY, BODY(shape_create, struct create_body), .status = 201,
       .handle = v1_create, .help = "Create a sandbox and wait until it runs." },
     { "GET", "/v1/sandboxes", ROUTE_FAST, NO_BODY, .status = 200, .handle = v1_list,
+      .params = "limit cursor status external_user_id external_project_id metadata.*",
       .help = "A page of sandboxes: ?limit= ?cursor= ?status= ?external_user_id= "
               "?external_project_id= ?metadata.<name>=." },
     { "GET", "/v1/sandboxes/{id}", ROUTE_FAST, NO_BODY, .status = 200, .handle = v1_get,

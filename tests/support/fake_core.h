@@ -118,6 +118,18 @@ int core_stop(struct core *c, const struct caller *who, const struct sandbox_id 
 {
     return core_get(c, who, id, ret, err);
 }
+int core_pause(struct core *c, const struct caller *who, const struct sandbox_id *id,
+               const struct sandbox **ret, struct err *err)
+{
+    return core_get(c, who, id, ret, err);
+}
+int core_why(struct core *c, const struct caller *who, const struct sandbox_id *id,
+             struct core_why *ret, struct err *err)
+{
+    const struct sandbox *s;
+    *ret = (struct core_why){ .sleeps_in_ms = -1 };
+    return core_get(c, who, id, &s, err);
+}
 int core_delete(struct core *c, const struct caller *who, const struct sandbox_id *id,
                 struct err *err)
 {

@@ -94,6 +94,14 @@ static void test_strict(void)
           "GET /healthz HTTP/1.1\r\n" OK_HEAD "X: a\x01"
           "b\r\n\r\n",
           400 },
+        { "folded", "GET /healthz HTTP/1.1\r\n" OK_HEAD "X: a\r\n b\r\nY: c\r\n\r\n", 400 },
+        { "folded last", "GET /healthz HTTP/1.1\r\n" OK_HEAD "X: a\r\n\tb\r\n\r\n", 400 },
+        { "bare LF", "GET /healthz HTTP/1.1\r\n" OK_HEAD "X: a\nY: c\r\n\r\n", 400 },
+        { "bare LF first", "GET /healthz HTTP/1.1\nHost: localhost\r\n\r\n", 400 },
+        { "bare LF last", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\n", 400 },
+        { "odd but legal space",
+          "GET /healthz HTTP/1.1\r\n" OK_HEAD "X:a\r\nY: \t b \r\nZ:\r\n\r\n", 200 },
+        { "empty host", "GET /healthz HTTP/1.1\r\nHost:\r\n\r\n", 400 },
         { "two tokens",
           "GET /healthz HTTP/1.1\r\n" OK_HEAD
           "Authorization: Bearer a\r\nAuthorization: Bearer b\r\n\r\n",
@@ -101,6 +109,12 @@ static void test_strict(void)
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
         CHECK_ROW(rows[i].name, http_status(ask(rows[i].request)) == rows[i].status);
+
+    static const char nul[] = "GET /healthz HTTP/1.1\r\n" OK_HEAD "X: a\0b\r\nY: c\r\n\r\n";
+    int fd = http_dial(api->port);
+    (void)http_send(fd, nul, sizeof(nul) - 1);
+    CHECK_ROW("NUL", http_status(http_read(fd, reply, sizeof(reply), NULL)) == 400);
+    (void)close(fd);
 
     static char big[16 * 1024];
     size_t n = (size_t)snprintf(big, sizeof(big), "GET /healthz HTTP/1.1\r\n" OK_HEAD "X: ");
@@ -133,7 +147,6 @@ static void test_host_and_origin(void)
         { "short", "Host: 127.1\r\n", 421 },
         { "user info", "Host: localhost@evil.example\r\n", 421 },
         { "trailing dot", "Host: localhost.\r\n", 421 },
-        { "empty", "Host:\r\n", 421 },
         { "same origin", "Host: localhost:1\r\nOrigin: http://localhost:1\r\n", 200 },
         { "other port", "Host: localhost:1\r\nOrigin: http://localhost:2\r\n", 403 },
         { "null origin", "Host: localhost\r\nOrigin: null\r\n", 403 },
@@ -512,7 +525,7 @@ static void test_files(void)
         { "GET " SB "/files/content?path=/home/sandbox/workspace/app/a/b.txt", "", 200, "onetwo!" },
         { "GET " SB "/files?path=a", "", 200,
           "{\"path\":\"a/b.txt\",\"type\":\"file\",\"size\":7," },
-        { "GET " SB "/files", "", 200, "\"path\":\"\",\"recursive\":false,\"truncated\":false}\n" },
+        { "GET " SB "/files", "", 200, "\"path\":\"\",\"recursive\":false,\"truncated\":false," },
         { "GET " SB "/files?recursive=true", "", 200, "\"path\":\"a/b.txt\"" },
         { "GET " SB "/files?path=/home/sandbox", "", 200, "\"path\":\"/home/sandbox/workspace\"" },
         { "PUT " SB "/files?path=empty", "", 200, "\"size\":0}" },
@@ -522,6 +535,10 @@ static void test_files(void)
         { "GET " SB "/files/content?path=/etc/passwd", "", 400, "path_escape" },
         { "GET " SB "/files/content?path=a%00b", "", 400, "error" },
         { "GET " SB "/files/content", "", 400, "path: is required" },
+        { "GET " SB "/files?recursive=perhaps", "", 400, "recursive: " },
+        { "GET " SB "/files?frob=1", "", 400, "frob: no such parameter" },
+        { "PUT " SB "/files?path=node_modules/x", "x", 200, "\"size\":1}" },
+        { "GET " SB "/files?all=true", "", 200, "\"path\":\"node_modules\"" },
         { "GET " SB "/files/content?path=nothing", "", 404, "not_found" },
         { "GET " SB "/files/content?path=a", "", 400, "error" },
         { "DELETE " SB "/files?path=a", "", 409, "conflict" },
@@ -549,6 +566,47 @@ static void test_cut_upload(void)
         (void)poll(NULL, 0, 10);
     CHECK(pool_load(api->pool) == 0);
     CHECK(http_status(ask_body("GET " SB "/files/content?path=half.bin", "", "")) == 404);
+}
+
+/* --- slow peers: the sweep is told a later time instead of being waited for --- */
+
+static void test_slow_peers(void)
+{
+    static const struct {
+        const char *name, *sent;
+        int age_ms, status; /* 0: still there */
+    } rows[] = {
+        { "nothing yet", "", HTTP_HEADER_MS - 1000, 0 },
+        { "half a header", "GET / HTTP/1.1\r\nHost: lo", HTTP_HEADER_MS + 1000, 408 },
+        { "half a request line", "GE", HTTP_HEADER_MS + 1000, 408 },
+        { "half a body",
+          "POST /v1/sandboxes HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{",
+          HTTP_BODY_GRACE_MS + 1000, 408 },
+        { "half a body, in time",
+          "POST /v1/sandboxes HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{",
+          HTTP_BODY_GRACE_MS - 1000, 0 },
+        { "kept alive", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", HTTP_HEADER_MS + 1000,
+          200 },
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        uint64_t cut = atomic_load(&api->metrics.cut);
+        int fd = http_dial(api->port);
+        (void)http_send(fd, rows[i].sent, strlen(rows[i].sent));
+        if (rows[i].status == 200)
+            (void)http_read(fd, reply, sizeof(reply), "ok\n");
+        for (int k = 0; k < 100 && atomic_load(&api->n_peers) == 0; k++)
+            (void)poll(NULL, 0, 10);
+        (void)poll(NULL, 0, 50); /* what was sent is read; no event tells of it */
+        (void)api_sweep(api, clock_mono_ms() + rows[i].age_ms);
+        if (rows[i].status == 408)
+            (void)http_read(fd, reply, sizeof(reply), NULL);
+        bool was_cut = atomic_load(&api->metrics.cut) > cut;
+        CHECK_ROW(rows[i].name, was_cut == (rows[i].status == 408) &&
+                                    (!rows[i].status || http_status(reply) == rows[i].status));
+        (void)close(fd);
+        for (int k = 0; k < 500 && atomic_load(&api->n_peers) > 0; k++)
+            (void)poll(NULL, 0, 10);
+    }
 }
 
 /* --- many --- */
@@ -644,6 +702,7 @@ int main(void)
     test_back_pressure();
     test_files();
     test_cut_upload();
+    test_slow_peers();
     test_overload();
     test_address_in_use();
     test_stop();
