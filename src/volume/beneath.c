@@ -244,7 +244,10 @@ bool beneath_is_temp(const char *name, bool *ret_stale)
 int beneath_temp(int dir, char name[TEMP_NAME_BYTES])
 {
     name[0] = '\0';
+    struct stat st;
     int fd = beneath_open(dir, ".", O_TMPFILE | O_RDWR, 0600);
+    if (fd < 0 && errno == EPERM && fstat(dir, &st) == 0 && st.st_nlink == 0)
+        errno = ENOENT; /* ext4's word for a directory removed meanwhile */
     if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
         return fd;
     beneath_temp_name(name);
