@@ -19,13 +19,17 @@ struct runtime_mount {
     bool read_only;
 };
 
+/* Raised when the literal part of the spec changes (docker/spec.c): containers made by an older
+ * daemon are then replaced at their next start. */
+#define RUNTIME_SPEC_VERSION 1
+
 /* Everything a container may be told; the rest of the create spec is literal (docker/spec.c, T-13).
  */
 struct runtime_spec {
     const struct sandbox_id *id;
     const char *image;      /* reference or digest */
     const char *entrypoint; /* path of the agent inside */
-    uint32_t epoch;
+    uint32_t revision;      /* another one than the container there has: it is made anew */
     struct sandbox_limits limits;
     uint32_t nofile; /* wished; granted value comes back in container */
     struct runtime_mount mounts[4];
@@ -66,8 +70,8 @@ struct runtime {
     int (*image_archive)(void *self, const char *image, const char *path,
                          int (*sink)(void *ctx, const void *data, size_t len, struct err *err),
                          void *ctx, struct err *err);
-    /* Name s-<id>, adopted when one of ours with the same id and epoch is there already; one of
-     * ours with another epoch is removed first. granted_nofile may be lower than asked. */
+    /* Name s-<id>, adopted when one of ours with the same id and revision is there already; one of
+     * ours with another revision is removed first. granted_nofile may be lower than asked. */
     int (*create)(void *self, const struct runtime_spec *spec, char ret_container_id[65],
                   uint32_t *granted_nofile, struct err *err);
     int (*start)(void *self, const char *container_id, struct err *err); /* started already: 0 */

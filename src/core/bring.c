@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/digest.h"
 #include "base/fault.h"
 #include "base/limits.h"
 #include "base/log.h"
@@ -103,6 +104,23 @@ struct container {
     uint32_t nofile;
 };
 
+/* What a stopped container must have in common with today's wishes to be started again. */
+static uint32_t revision_of(const struct runtime_spec *spec)
+{
+    struct buf b = BUF_INIT(64 * KIB);
+    uint8_t digest[DIGEST_BYTES];
+    uint32_t revision;
+    buf_addf(&b, "%d %s %s %u %u %u %u", RUNTIME_SPEC_VERSION, spec->image, spec->entrypoint,
+             spec->limits.memory_mib, spec->limits.cpu_milli, spec->limits.pids, spec->nofile);
+    for (size_t i = 0; i < spec->n_mounts; i++)
+        buf_addf(&b, " %s:%s:%d", spec->mounts[i].source, spec->mounts[i].target,
+                 spec->mounts[i].read_only);
+    digest_sha256(buf_str(&b), b.len, digest);
+    buf_release(&b);
+    memcpy(&revision, digest, sizeof revision);
+    return revision;
+}
+
 static int make_container(struct core *c, const struct sandbox *row, const char *digest,
                           struct container *ret, struct err *err)
 {
@@ -121,6 +139,7 @@ static int make_container(struct core *c, const struct sandbox *row, const char 
                     { home, "/home/sandbox", false } },
         .n_mounts = 3,
     };
+    spec.revision = revision_of(&spec);
     return rt->create(rt->self, &spec, ret->id, &ret->nofile, err);
 }
 

@@ -87,7 +87,6 @@ uint32_t core_execs_running(struct core *c)
 static void show_keepalive(struct sandbox *row, void *ctx)
 {
     row->keepalive_until_ms = *(const int64_t *)ctx;
-    row->updated_at_ms = clock_wall_ms();
 }
 
 int core_keepalive(struct core *c, const struct caller *who, const struct sandbox_id *id,

@@ -334,9 +334,9 @@ static int converse(struct talk *t, struct err *err)
                 return err_set(
                     err, ERR_UNAVAILABLE,
                     "the command was cut off: the sandbox stopped, or its supervisor was killed");
-            if (t->req->detach && t->started)
-                return 0;
         }
+        if (t->req->detach && t->started && (!t->req->stdin_text || t->eof_sent))
+            return 0; /* all of its stdin is on the way; the monitor delivers it */
         int64_t now = clock_mono_ms();
         if (p[1].revents || now >= look) {
             look = now + GONE_LOOK_MS;

@@ -68,7 +68,7 @@ static int adopt(struct docker *d, const struct runtime_spec *spec, const char *
         (void)err_set(err, ERR_CONFLICT, "a container that is not ours has the name %s", name);
         return err_remedy(err, "Remove or rename that container.");
     }
-    if (seen.epoch == spec->epoch && seen.nofile <= atomic_load(&d->nofile_max)) {
+    if (seen.revision == spec->revision && seen.nofile <= atomic_load(&d->nofile_max)) {
         *ret = seen;
         *ret_fits = true;
         return 0;

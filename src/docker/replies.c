@@ -97,7 +97,7 @@ int reply_inspect(const struct buf *b, const char *instance, const char *network
         return -1;
     struct seen_container s = { 0 };
     int64_t number;
-    uint64_t epoch;
+    uint64_t revision;
     if (!container_id(text_at(j, "Id"), s.c.container_id))
         return odd(err, "container id");
     if (!name_copy(text_at(j, "Name"), &s.c))
@@ -114,10 +114,10 @@ int reply_inspect(const struct buf *b, const char *instance, const char *network
     s.nofile = nofile_of(json_at(j, "HostConfig.Ulimits"));
     const struct json *labels = json_at(j, "Config.Labels");
     const char *owner = json_text(json_key(labels, LABEL_INSTANCE));
-    const char *epoch_text = json_text(json_key(labels, LABEL_EPOCH));
+    const char *revision_text = json_text(json_key(labels, LABEL_REVISION));
     s.ours = owner && str_eq(owner, instance) && labels_id(labels, &s.c.id);
-    if (epoch_text && str_u64(epoch_text, &epoch) && epoch <= UINT32_MAX)
-        s.epoch = (uint32_t)epoch;
+    if (revision_text && str_u64(revision_text, &revision) && revision <= UINT32_MAX)
+        s.revision = (uint32_t)revision;
     *ret = s;
     return 0;
 }

@@ -16,9 +16,9 @@
 /* An inspected container, ours or not. */
 struct seen_container {
     struct runtime_container c;
-    bool ours;       /* labels of this instance with a well-formed id */
-    uint32_t epoch;  /* 0: none */
-    uint32_t nofile; /* 0: none set */
+    bool ours;         /* labels of this instance with a well-formed id */
+    uint32_t revision; /* 0: none */
+    uint32_t nofile;   /* 0: none set */
 };
 
 int reply_inspect(const struct buf *b, const char *instance, const char *network,

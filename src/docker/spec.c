@@ -19,12 +19,12 @@ void spec_container_name(const struct sandbox_id *id, char out[CONTAINER_NAME_MA
 
 static void put_labels(struct json_out *o, const struct runtime_spec *spec, const char *instance)
 {
-    char epoch[12];
-    (void)snprintf(epoch, sizeof epoch, "%u", spec->epoch); /* always fits */
+    char revision[12];
+    (void)snprintf(revision, sizeof revision, "%u", spec->revision); /* always fits */
     json_open(o, "Labels");
     json_put(o, LABEL_INSTANCE, instance);
     json_put(o, LABEL_ID, spec->id->text);
-    json_put(o, LABEL_EPOCH, epoch);
+    json_put(o, LABEL_REVISION, revision);
     json_close(o);
 }
 

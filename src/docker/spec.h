@@ -7,7 +7,7 @@
 
 #define LABEL_INSTANCE "sandboxed.instance"
 #define LABEL_ID "sandboxed.id"
-#define LABEL_EPOCH "sandboxed.epoch"
+#define LABEL_REVISION "sandboxed.revision"
 #define LABEL_ROLE "sandboxed.role" /* "seed": a container made only to read its image */
 #define LABEL_BOOT "sandboxed.boot" /* of a seed: which run of the daemon made it */
 

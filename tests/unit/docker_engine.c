@@ -272,7 +272,7 @@ static int asked(struct fake *f, const char *what)
 #define INSPECT(instance, epoch, nofile)                                                           \
     "{\"Id\":\"" CID "\",\"Name\":\"/s-x\",\"State\":{\"Status\":\"exited\",\"ExitCode\":137,"     \
     "\"OOMKilled\":true,\"Pid\":0},\"Config\":{\"Labels\":{\"sandboxed.instance\":\"" instance     \
-    "\",\"sandboxed.id\":\"" ULID "\",\"sandboxed.epoch\":\"" epoch "\"}},\"HostConfig\":{"        \
+    "\",\"sandboxed.id\":\"" ULID "\",\"sandboxed.revision\":\"" epoch "\"}},\"HostConfig\":{"     \
     "\"Ulimits\":[{\"Name\":\"core\",\"Hard\":0,\"Soft\":0},{\"Name\":\"nofile\",\"Hard\":" nofile \
     ",\"Soft\":1}]},\"NetworkSettings\":{\"Networks\":{\"sandboxed-inst\":{\"IPAddress\":"         \
     "\"172.18.0.2\"}}}}"
@@ -463,7 +463,7 @@ static void test_create(void)
     uint32_t granted = 0;
     CHECK(sandbox_id_parse(ULID, &id, &err) == 0);
     struct runtime_spec spec = {
-        .id = &id, .image = "i", .entrypoint = "/a", .epoch = 3, .nofile = 65536
+        .id = &id, .image = "i", .entrypoint = "/a", .revision = 3, .nofile = 65536
     };
     atomic_store(&d->nofile_max, 20000);
     SCRIPT(&fake, { "POST /containers/create?name=s-01arz3ndektsv4rrffq69g5fav", ACT_REPLY, 201,

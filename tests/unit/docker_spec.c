@@ -11,7 +11,7 @@ static const char container_want[] =
     "\"Entrypoint\":[\"/.sandboxed/agent\"],\"Cmd\":[],\"StopSignal\":\"SIGTERM\","
     "\"Healthcheck\":{\"Test\":[\"NONE\"]},"
     "\"Labels\":{\"sandboxed.instance\":\"0123456789abcdef\","
-    "\"sandboxed.id\":\"01ARZ3NDEKTSV4RRFFQ69G5FAV\",\"sandboxed.epoch\":\"7\"},"
+    "\"sandboxed.id\":\"01ARZ3NDEKTSV4RRFFQ69G5FAV\",\"sandboxed.revision\":\"7\"},"
     "\"HostConfig\":{\"NetworkMode\":\"sandboxed-0123456789abcdef\","
     "\"Privileged\":false,\"ReadonlyRootfs\":true,\"CapDrop\":[\"ALL\"],"
     "\"SecurityOpt\":[\"no-new-privileges\"],\"IpcMode\":\"private\",\"CgroupnsMode\":\"private\","
@@ -57,7 +57,7 @@ int main(void)
         .id = &id,
         .image = "sha256:feed",
         .entrypoint = "/.sandboxed/agent",
-        .epoch = 7,
+        .revision = 7,
         .limits = { .memory_mib = 512, .cpu_milli = 1500, .pids = 256 },
         .nofile = 65536,
         .mounts = { { "/data/agent", "/.sandboxed/agent", true },
