@@ -54,6 +54,12 @@
 #define EXEC_PER_SANDBOX_MAX 64 /* at once */
 #define EXEC_KILL_GRACE_MS 2000 /* TERM, then KILL */
 
+/* --- processes --- */
+#define PROCESS_OUTPUT_KEEP (1 * MIB) /* of each, both streams together */
+#define PROCESS_ENDED_MAX 100         /* records of ended ones a sandbox keeps; the oldest go */
+#define PROCESS_RUNNING_MAX 64        /* at once in a sandbox: what its agent keeps */
+#define PROCESS_FEED_MS 30000         /* a process that reads no stdin for so long */
+
 /* --- the agents' link --- */
 #define FRAME_PAYLOAD_MAX (EXEC_SPEC_MAX + 4 * KIB)
 #define LINK_HELLO_MS 5000  /* a connection that does not introduce itself is closed */
@@ -113,6 +119,38 @@
 /* --- the process --- */
 #define FIREWALL_CHECK_MS 5000 /* rules that somebody removed are back by then */
 #define SHUTDOWN_SLACK_S 8     /* after the grace: rooms close in well under that, or never */
+
+/* --- the preview edge --- */
+#define EDGE_HEAD_MAX (16 * KIB)        /* start line and headers of one message, either way */
+#define EDGE_LINES_MAX 100              /* header lines of one message */
+#define EDGE_TARGET_MAX (8 * KIB)       /* of a request: path and query */
+#define EDGE_TRAILER_MAX (8 * KIB)      /* trailer section of a chunked body */
+#define EDGE_BUFFER (32 * KIB)          /* one buffer; a direction has two: as it came, as it goes */
+#define EDGE_CHUNK_NOISE_MAX (4 * KIB)  /* chunk extensions before a byte of body must come */
+#define EDGE_INTERIM_MAX 32             /* 1xx answers before the real one */
+#define EDGE_HEADER_MS 10000            /* from the first byte of a head to its last */
+#define EDGE_KEEPALIVE_MS 60000         /* a client's connection without a request */
+#define EDGE_UPSTREAM_IDLE_MS 30000     /* a connection to an app without a request */
+#define EDGE_UPSTREAM_IDLE_MAX 64       /* of those, one sandbox */
+#define EDGE_CONNECT_MS 3000            /* to an app: the next hop is this machine's bridge */
+#define EDGE_CONNECTS_MAX 8             /* through the agent at once, one sandbox: a silent agent blocks so many threads */
+#define EDGE_STALL_MS 60000             /* a client that neither takes what it asked for nor sends what it promised */
+#define EDGE_HALF_CLOSED_MS 30000       /* silence after a client's last byte: it has left */
+#define EDGE_LINGER_MS 2000             /* reading on after an early answer, so that it arrives */
+#define EDGE_LINGER_MAX (4 * MIB)
+#define EDGE_ATTEMPTS_MAX 6             /* looks for a sandbox that keeps stopping under one request */
+#define EDGE_PORT_GRACE_MS 2000         /* a port may begin to listen so long after it was asked for */
+#define EDGE_TICK_MS 100                /* deadlines are looked at so often */
+#define EDGE_REVIEW_MS 250              /* rights of open connections, too: revoked ones end within a second */
+#define EDGE_THREADS_MAX 256            /* wakes and connects at once; each blocks on Docker or an agent */
+#define EDGE_BACKLOG_MAX 4096           /* of those, waiting */
+#define EDGE_VISITORS_MAX 65536         /* addresses whose requests are counted */
+#define EDGE_FD_RESERVE 1024            /* descriptors kept for API, Engine and agents */
+
+/* --- share links --- */
+#define SHARE_TTL_MAX_S (90 * 24 * 3600) /* a link that lives longer is a public preview */
+#define SHARE_ONCE_S 60                 /* a one-time link must be opened so soon */
+#define SHARES_PER_SANDBOX_MAX 100
 
 /* --- settings --- */
 #define CONFIG_FILE_MAX (64 * KIB) /* an env file, read in one piece on the stack */

@@ -12,6 +12,7 @@ enum mu_rank {
     MU_GATE = 5,      /* core: how many sandboxes are being brought up */
     MU_WORK = 8,      /* work: sandboxes that events named */
     MU_REGISTRY = 10, /* core: the table of sandboxes and who waits for a change */
+    MU_PROC = 12,     /* core: kept processes and their output */
     MU_LINK = 20,     /* link: agents' connections and awaited streams */
     MU_DOCKER = 30,   /* docker: idle connections, circuit state */
     MU_VOLUME = 35,   /* volume: golden copies being made */

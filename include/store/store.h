@@ -110,6 +110,31 @@ int store_workspace_gone(struct store *s, const struct sandbox_id *id, struct er
 int store_workspaces_purging(struct store *s, struct store_workspace **ret, size_t *ret_count,
                              struct err *err);
 
+/* --- processes --- */
+struct store_process {
+    struct sandbox_id id, sandbox;
+    const char *node, *tenant; /* written only */
+    uint32_t epoch;
+    uint64_t number;            /* below 2^63 */
+    char *state;                /* a word of core's */
+    char *argv, *cwd, *service; /* cwd, service: optional */
+    bool pty;
+    int exit_code;
+    uint32_t signal;
+    bool timed_out;
+    uint64_t bytes;
+    int64_t started_at_ms, ended_at_ms; /* ended 0: not yet */
+};
+void store_process_release(struct store_process *p);
+int store_process_add(struct store *s, const struct store_process *p, struct err *err);
+/* Writes how it ended, once; ended already or gone is success too. */
+int store_process_end(struct store *s, const struct store_process *p, struct err *err);
+int store_process_remove(struct store *s, const struct sandbox_id *id, struct err *err);
+int store_process_remove_all(struct store *s, const struct sandbox_id *sandbox, struct err *err);
+/* All, oldest first; caller releases each and frees the array. */
+int store_process_load(struct store *s, struct store_process **ret, size_t *ret_count,
+                       struct err *err);
+
 /* --- idempotency (P-2): per tenant, kept 24 h --- */
 struct store_idem {
     uint8_t hash[32];

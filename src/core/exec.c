@@ -16,141 +16,8 @@
 #include "inside.h"
 #include "wire/frames.h"
 
-#define READY_WAIT_MS 3000 /* an agent that redials after our restart: at most 500 ms */
 #define GONE_LOOK_MS 1000  /* how often a client without an event is looked at */
 #define END_SLACK_MS 15000 /* beyond the command's own limit, for its descendants' end */
-#define HOME "/home/sandbox"
-#define WORKSPACE HOME "/workspace"
-#define RESERVED_PREFIX "SANDBOXED_"
-
-/* --- the request --- */
-
-static bool env_name_ok(const char *name)
-{
-    if (!((*name >= 'A' && *name <= 'Z') || (*name >= 'a' && *name <= 'z') || *name == '_'))
-        return false;
-    for (; *name; name++)
-        if (!((*name >= 'A' && *name <= 'Z') || (*name >= 'a' && *name <= 'z') || *name == '_' ||
-              (*name >= '0' && *name <= '9')))
-            return false;
-    return true;
-}
-
-int core_check_env(const struct strmap *env, struct err *err)
-{
-    size_t bytes = 0;
-    if (env->count > SANDBOX_ENV_MAX)
-        return err_set(err, ERR_INVALID, "env: more than %d variables", SANDBOX_ENV_MAX);
-    for (size_t i = 0; i < env->count; i++) {
-        const char *name = env->names[i];
-        if (strlen(name) > 256 || !env_name_ok(name))
-            return err_set(
-                err, ERR_INVALID,
-                "env: a name has letters, digits and _, does not begin with a digit, and is at "
-                "most 256 bytes long");
-        if (str_starts(name, RESERVED_PREFIX))
-            return err_set(err, ERR_INVALID, "env.%s: names with " RESERVED_PREFIX " are reserved",
-                           name);
-        bytes += strlen(name) + strlen(env->values[i]) + 2;
-    }
-    if (bytes > SANDBOX_ENV_BYTES_MAX)
-        return err_set(err, ERR_INVALID, "env: more than %u bytes", SANDBOX_ENV_BYTES_MAX);
-    return 0;
-}
-
-/* Relative to the workspace; "." and ".." folded by text; must stay below home, or be /tmp or
- * below. The agent looks once more, with the kernel's eyes. */
-static int parse_cwd(const char *text, char out[PATH_BYTES_MAX], struct err *err)
-{
-    size_t n = 0;
-    if (!text)
-        text = WORKSPACE;
-    if (!*text || !str_utf8(text, strlen(text)) ||
-        strlen(text) >= PATH_BYTES_MAX - sizeof WORKSPACE)
-        return err_set(err, ERR_INVALID, "cwd: must be a path of at most %d bytes",
-                       PATH_BYTES_MAX - 32);
-    if (text[0] != '/') {
-        n = strlen(WORKSPACE);
-        memcpy(out, WORKSPACE, n);
-    }
-    while (*text) {
-        size_t len = strcspn(text, "/");
-        if (len == 2 && text[0] == '.' && text[1] == '.') {
-            while (n > 0 && out[--n] != '/')
-                continue;
-        } else if (len > 0 && !(len == 1 && text[0] == '.')) {
-            out[n++] = '/';
-            memcpy(out + n, text, len);
-            n += len;
-        }
-        text += len + (text[len] == '/');
-    }
-    out[n] = 0;
-    static const char *const roots[] = { HOME, "/tmp", "/var/tmp" };
-    for (size_t i = 0; i < sizeof roots / sizeof roots[0]; i++) {
-        size_t len = strlen(roots[i]);
-        if (strncmp(out, roots[i], len) == 0 && (out[len] == 0 || out[len] == '/'))
-            return 0;
-    }
-    return err_set(err, ERR_INVALID, "cwd: must lie below " HOME ", /tmp or /var/tmp");
-}
-
-/* NAME=value strings one after the other; a later map wins over an earlier one. */
-static uint32_t put_env(struct buf *b, const struct strmap *const maps[], size_t n_maps)
-{
-    uint32_t count = 0;
-    for (size_t m = 0; m < n_maps; m++) {
-        for (size_t i = 0; maps[m] && i < maps[m]->count; i++) {
-            bool again = false;
-            for (size_t later = m + 1; later < n_maps; later++)
-                again |= maps[later] && strmap_get(maps[later], maps[m]->names[i]);
-            if (again)
-                continue;
-            buf_adds(b, maps[m]->names[i]);
-            buf_addc(b, '=');
-            buf_add(b, maps[m]->values[i], strlen(maps[m]->values[i]) + 1);
-            count++;
-        }
-    }
-    return count;
-}
-
-static int spawn(struct core *c, const struct sandbox *s, const struct core_exec *req, int *ret_fd,
-                 struct err *err)
-{
-    char *own_names[] = { (char[]){ "HOME" }, (char[]){ "USER" } };
-    char *own_values[] = { (char[]){ HOME }, (char[]){ "sandbox" } };
-    struct strmap own = { own_names, own_values, 2 };
-    const struct strmap *maps[] = { &own, &s->env, req->env };
-    char cwd[PATH_BYTES_MAX];
-    AUTO(buf) struct buf argv = BUF_INIT(EXEC_SPEC_MAX);
-    AUTO(buf) struct buf env = BUF_INIT(EXEC_SPEC_MAX);
-    if (parse_cwd(req->cwd, cwd, err) < 0)
-        return -1;
-    for (size_t i = 0; i < req->argv->count; i++)
-        buf_add(&argv, req->argv->items[i], strlen(req->argv->items[i]) + 1);
-    struct frame_spawn f = {
-        .timeout_ms = req->timeout_ms,
-        .flags = (req->stdin_text ? (uint32_t)SPAWN_STDIN : 0) |
-                 (req->detach ? (uint32_t)SPAWN_DETACH : 0),
-        .cwd = cwd,
-        .argc = (uint32_t)req->argv->count,
-        .envc = put_env(&env, maps, 3),
-    };
-    f.argv = buf_str(&argv);
-    f.env = buf_str(&env);
-    if (argv.failed || env.failed || argv.len + env.len + strlen(cwd) > EXEC_SPEC_MAX)
-        return err_set(err, ERR_TOO_LARGE, "cmd and env together are longer than %u bytes",
-                       EXEC_SPEC_MAX);
-    int64_t deadline = clock_mono_ms() + READY_WAIT_MS;
-    if (link_wait_ready(c->p.link, &s->id, deadline, err) < 0) {
-        if (err->code == ERR_NOT_FOUND || err->code == ERR_TIMEOUT)
-            return err_set(err, ERR_UNAVAILABLE, "the sandbox's agent does not answer");
-        return -1;
-    }
-    return link_spawn(c->p.link, &s->id, &f, argv.len, env.len, clock_mono_ms() + LINK_STREAM_MS,
-                      ret_fd, err);
-}
 
 /* --- the conversation --- */
 
@@ -167,7 +34,7 @@ struct talk {
     bool gone;
 };
 
-static const char *failed_why(int sys)
+const char *core_failed_why(int sys)
 {
     switch (sys) {
     case ENOENT:
@@ -200,13 +67,13 @@ static int on_failed(struct talk *t, const struct frame *f, struct err *err)
     int sys = (int)frame_u32(f->payload);
     if (f->payload[4] == STEP_CWD)
         return err_set(err, ERR_INVALID, "cwd: %s",
-                       sys == ENOENT ? "no such directory" : failed_why(sys));
+                       sys == ENOENT ? "no such directory" : core_failed_why(sys));
     if (f->payload[4] != STEP_EXEC)
         return err_set(err, ERR_UNAVAILABLE, "the command could not be started: %s",
-                       failed_why(sys));
+                       core_failed_why(sys));
     char text[512];
-    int n =
-        snprintf(text, sizeof text, "exec: %.256s: %s\n", t->req->argv->items[0], failed_why(sys));
+    int n = snprintf(text, sizeof text, "exec: %.256s: %s\n", t->req->argv->items[0],
+                     core_failed_why(sys));
     t->result->code = sys == ENOENT ? 127 : 126;
     t->result->bytes[EXEC_STDERR] += (uint64_t)n;
     t->ended = true;
@@ -359,10 +226,6 @@ int core_exec(struct core *c, const struct caller *who, const struct sandbox_id 
               struct err *err)
 {
     const struct sandbox *s = NULL;
-    if (req->argv->count == 0 || !req->argv->items[0][0])
-        return err_set(err, ERR_INVALID, "cmd: must not be empty");
-    if (req->env && core_check_env(req->env, err) < 0)
-        return -1;
     if (core_get(c, who, id, &s, err) < 0)
         return -1;
     if (s->state != SANDBOX_RUNNING) {
@@ -382,7 +245,13 @@ int core_exec(struct core *c, const struct caller *who, const struct sandbox_id 
                       .sink = sink,
                       .result = ret,
                       .in = BUF_INIT(FRAME_PAYLOAD_MAX + 128 * KIB) };
-    int rc = spawn(c, s, req, &t.fd, err);
+    struct core_command cmd = { .argv = req->argv,
+                                .cwd = req->cwd,
+                                .env = req->env,
+                                .timeout_ms = req->timeout_ms,
+                                .flags = (req->stdin_text ? (uint32_t)SPAWN_STDIN : 0) |
+                                         (req->detach ? (uint32_t)SPAWN_DETACH : 0) };
+    int rc = core_spawn(c, s, &cmd, &t.fd, err);
     if (rc == 0)
         rc = converse(&t, err);
     auto_fd(&t.fd);

@@ -53,6 +53,21 @@ const struct sandbox *core_own_row(struct core *c, const struct caller *who,
 const struct sandbox *core_settled_row(struct core *c, const struct caller *who,
                                        const struct sandbox_id *id, bool *ret_waited,
                                        struct err *err);
+/* A command for the agent; flags are SPAWN_… of wire/frames.h. */
+struct core_command {
+    const struct strv *argv;
+    const char *cwd; /* NULL: the workspace */
+    const struct strmap *env;
+    uint32_t timeout_ms;
+    uint32_t flags;
+    uint64_t process;    /* with SPAWN_KEEP: what the agent is to know it by */
+    uint16_t cols, rows; /* with SPAWN_PTY */
+};
+/* Checks it, waits for the agent and starts it; *ret_fd is its stream. */
+int core_spawn(struct core *c, const struct sandbox *s, const struct core_command *cmd, int *ret_fd,
+               struct err *err);
+/* What an errno of a FRAME_FAILED means, in words. */
+const char *core_failed_why(int sys);
 /* Names, number and size of variables that a command or a sandbox is to get. */
 int core_check_env(const struct strmap *env, struct err *err);
 /* Fails with ERR_ENGINE when the engine is away: asked before a claim, so that nothing is begun in

@@ -105,6 +105,22 @@ UPDATE workspace SET purging = 1 WHERE id = :id;
 -- :workspace_remove  (id) -> changed rows
 DELETE FROM workspace WHERE id = :id;
 
+-- :process_insert  (…)
+INSERT INTO process (id, sandbox, node, tenant, epoch, number, state, argv, cwd, service, pty, started_at_ms)
+VALUES (:id, :sandbox, :node, :tenant, :epoch, :number, :state, :argv, :cwd, :service, :pty, :started_at_ms);
+-- :process_end  (id, state, exit_code, signal, timed_out, bytes, ended_at_ms) -> changed rows
+UPDATE process SET state = :state, exit_code = :exit_code, signal = :signal, timed_out = :timed_out,
+    bytes = :bytes, ended_at_ms = :ended_at_ms
+WHERE id = :id AND ended_at_ms = 0;
+-- :process_remove  (id) -> changed rows
+DELETE FROM process WHERE id = :id;
+-- :process_remove_all  (sandbox) -> changed rows
+DELETE FROM process WHERE sandbox = :sandbox;
+-- :process_load  () -> columns below; oldest first
+SELECT id, sandbox, epoch, number, state, argv, cwd, service, pty, exit_code, signal, timed_out, bytes,
+    started_at_ms, ended_at_ms
+FROM process ORDER BY id;
+
 -- :idem_get  (tenant, key) -> hash, sandbox, status, body
 SELECT hash, sandbox, status, body FROM idempotency WHERE tenant = :tenant AND key = :key;
 -- :idem_insert  (tenant, key, node, hash, sandbox, now_ms)

@@ -98,3 +98,25 @@ CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit
 BEGIN
     SELECT raise(ABORT, 'audit is append-only');
 END;
+
+-- Processes that outlive their clients. Output lies in files beside the database.
+CREATE TABLE process (
+    id            TEXT PRIMARY KEY CHECK (length(id) = 26),
+    sandbox       TEXT NOT NULL,
+    node          TEXT NOT NULL,
+    tenant        TEXT NOT NULL,
+    epoch         INTEGER NOT NULL,
+    number        INTEGER NOT NULL,
+    state         TEXT NOT NULL,
+    argv          TEXT NOT NULL,
+    cwd           TEXT,
+    service       TEXT,
+    pty           INTEGER NOT NULL CHECK (pty IN (0, 1)),
+    exit_code     INTEGER NOT NULL DEFAULT 0,
+    signal        INTEGER NOT NULL DEFAULT 0,
+    timed_out     INTEGER NOT NULL DEFAULT 0 CHECK (timed_out IN (0, 1)),
+    bytes         INTEGER NOT NULL DEFAULT 0,
+    started_at_ms INTEGER NOT NULL,
+    ended_at_ms   INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX process_sandbox ON process (sandbox, id);
