@@ -68,6 +68,10 @@
 #define LINK_OUT_MAX (4 * MIB)          /* requests an agent has not taken yet; beyond: unavailable */
 #define LINK_PENDING_MAX 64 /* connections of one sandbox that have not said who they are */
 
+#define LINK_PORTS_MAX 256              /* listening TCP ports that are told of one sandbox */
+#define LINK_KEPT_MAX 64                /* processes of one sandbox that outlive their streams */
+#define LINK_RING (1 * MIB)             /* of their output: what can still be attached to */
+
 /* --- the agent --- */
 #define AGENT_DIAL_MIN_MS 10            /* first pause between two dials, doubled up to ... */
 #define AGENT_DIAL_MAX_MS 500           /* ... so long: a restarted daemon has its agents back in a second */
