@@ -11,11 +11,11 @@ import sandboxd
 
 
 def owner_lives(directory):
-    """The process that made it still runs. A directory without the note is being made or removed."""
+    """The process that made it still runs. One without the note is given an hour."""
     try:
         pid, began = pathlib.Path(directory, "owner").read_text().split()
     except (OSError, ValueError):
-        return os.path.exists(directory) and time.time() - os.stat(directory).st_mtime < 60
+        return os.path.exists(directory) and time.time() - os.stat(directory).st_mtime < 3600
     return sandboxd.process_began(int(pid)) == began
 
 

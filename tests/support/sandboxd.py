@@ -506,6 +506,7 @@ class Daemon:
         self.log_path = self.dir + "/stderr.log"
         self.port = free_port()
         self._client = self.client()
+        self._instance = None
         self.process = None
         self.expect_exit = True # set while it must be running: a crash is then noticed
         self.checked = 0        # bytes of the log that were searched for sanitizer reports
@@ -562,6 +563,7 @@ class Daemon:
             until(probe, deadline_s, "ready", every_s=0.005)
         except AssertionError as e:
             raise AssertionError(f"{e} (last /readyz: {last})\n{self.log_tail()}") from None
+        assert self.instance, "no instance name in the database"
 
     def running(self):
         return self.process is not None and self.process.poll() is None
@@ -620,8 +622,10 @@ class Daemon:
 
     @property
     def instance(self):
-        """The value of the label sandboxed.instance of everything it makes."""
-        return instance_of(self.data_dir)
+        """The value of the label sandboxed.instance of everything it makes. Remembered, for a test may
+        spoil the database."""
+        self._instance = instance_of(self.data_dir) or self._instance
+        return self._instance
 
     def containers(self, sandbox=None):
         """Its containers as the Engine lists them; one sandbox's only when its id is given."""
