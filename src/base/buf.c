@@ -67,7 +67,11 @@ void buf_add(struct buf *b, const void *data, size_t len)
 
 void buf_addc(struct buf *b, char c)
 {
-    buf_add(b, &c, 1);
+    char *room = buf_room(b, 1);
+    if (!room)
+        return;
+    *room = c;
+    buf_grew(b, 1);
 }
 
 void buf_adds(struct buf *b, const char *text)

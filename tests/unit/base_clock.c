@@ -22,8 +22,27 @@ static const struct {
     { INT64_MIN, "1970-01-01T00:00:00.000Z", "1970-01-01T00:00:00Z" },
 };
 
+/* Every day of 400 years and more, against the C library. */
+static void check_days(void)
+{
+    bool same = true;
+    for (int64_t day = 0; day < 366 * 450 && same; day++) {
+        char text[CLOCK_TEXT_MAX], want[CLOCK_TEXT_MAX];
+        time_t s = (time_t)(day * 86400 + day % 86400);
+        struct tm tm;
+        (void)gmtime_r(&s, &tm);
+        (void)strftime(want, sizeof want, "%Y-%m-%dT%H:%M:%SZ", &tm);
+        clock_format_s((int64_t)s * 1000, text);
+        same = strcmp(text, want) == 0;
+        if (!same)
+            printf("# %s is not %s\n", text, want);
+    }
+    CHECK(same);
+}
+
 int main(void)
 {
+    check_days();
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         char text[CLOCK_TEXT_MAX];
         clock_format_ms(rows[i].ms, text);
