@@ -7,7 +7,8 @@
 
 #define NO SANDBOX_STATE_COUNT
 
-/* Columns in the order of SANDBOX_EVENTS: START STARTED FAILED PAUSE PAUSED RESUME STOP EXITED DELETE. */
+/* Columns in the order of SANDBOX_EVENTS: START STARTED FAILED PAUSE PAUSED RESUME STOP EXITED
+ * DELETE. */
 #define TO(name) SANDBOX_##name
 static const enum sandbox_state want[SANDBOX_STATE_COUNT][SANDBOX_EVENT_COUNT] = {
     /* clang-format off */
