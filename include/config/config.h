@@ -33,7 +33,9 @@ struct config {
 #undef CFG_BOOL
     /* parsed out of the above */
     struct config_bind api;
-    struct config_bind edge;
+    struct config_bind edge;   /* where the edge listens, whichever PREVIEW_EDGE says */
+    struct config_bind public; /* where visitors come in by HTTP: Traefik, or the edge itself */
+    bool edge_builtin;
     char **images; /* what tenants may ask for, the default first */
     uint32_t n_images;
     struct config_token *tokens;

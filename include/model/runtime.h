@@ -19,9 +19,16 @@ struct runtime_mount {
     bool read_only;
 };
 
+/* How previews are reached: what the routers in a container's labels are made of. */
+struct runtime_preview {
+    const char *domain;     /* previews are at s-<id>-<port>.preview.<domain> */
+    const char *entrypoint; /* Traefik's name for where visitors come in */
+    bool tls;
+};
+
 /* Raised when the literal part of the spec changes (docker/spec.c): containers made by an older
  * daemon are then replaced at their next start. */
-#define RUNTIME_SPEC_VERSION 1
+#define RUNTIME_SPEC_VERSION 2
 
 /* Everything a container may be told; the rest of the create spec is literal (docker/spec.c, T-13).
  */
@@ -34,6 +41,8 @@ struct runtime_spec {
     uint32_t nofile; /* wished; granted value comes back in container */
     struct runtime_mount mounts[4];
     size_t n_mounts;
+    struct u16v ports; /* each gets a router; none: no labels for Traefik */
+    struct runtime_preview preview;
 };
 
 enum runtime_status { RUNTIME_CREATED, RUNTIME_RUNNING, RUNTIME_PAUSED, RUNTIME_EXITED };

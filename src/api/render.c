@@ -52,8 +52,12 @@ static void put_preview_url(struct json_out *o, const struct sandbox *s,
 {
     char lower[ID_LEN + 1], url[512];
     sandbox_id_lower(&s->id, lower);
-    (void)snprintf(url, sizeof(url), "http://s-%s-%u.preview.%.300s", lower, port,
-                   config->preview_domain);
+    const int64_t at = config->preview_tls ? config->https_port : config->http_port;
+    char tail[8] = "";
+    if (at != (config->preview_tls ? 443 : 80))
+        (void)snprintf(tail, sizeof(tail), ":%u", (unsigned)at & 0xffff);
+    (void)snprintf(url, sizeof(url), "http%s://s-%s-%u.preview.%.300s%s",
+                   config->preview_tls ? "s" : "", lower, port, config->preview_domain, tail);
     json_put(o, "url", url);
 }
 

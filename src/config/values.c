@@ -308,6 +308,35 @@ static int check_words(const struct config *c, struct err *err)
     return 0;
 }
 
+/* Where visitors come in; with the edge built in, that is where it listens. */
+static int parse_front(struct config *c, struct err *err)
+{
+    char at[HOST_NAME_MAX_BYTES + 16];
+    bool six = strchr(c->preview_bind, ':') && c->preview_bind[0] != '[';
+    c->edge_builtin = str_eq(c->preview_edge, "builtin");
+    if (!c->edge_builtin && !str_eq(c->preview_edge, "traefik"))
+        return err_set(err, ERR_INVALID, "PREVIEW_EDGE: \"%.40s\" is not traefik or builtin",
+                       c->preview_edge);
+    if (!only(c->preview_entrypoint, "_-") || strlen(c->preview_entrypoint) > 64)
+        return err_set(err, ERR_INVALID,
+                       "PREVIEW_ENTRYPOINT: \"%.80s\" is not a name of a-z A-Z 0-9 _ -",
+                       c->preview_entrypoint);
+    if (c->edge_builtin && c->preview_tls) {
+        (void)err_set(err, ERR_INVALID, "PREVIEW_TLS: the built-in edge speaks no TLS");
+        return err_remedy(err, "set PREVIEW_EDGE=traefik, or end TLS in a proxy of your own");
+    }
+    (void)snprintf(at, sizeof at, "%s%.200s%s:%u", six ? "[" : "", c->preview_bind, six ? "]" : "",
+                   (unsigned)c->http_port); /* what does not fit is no address */
+    if (parse_bind("PREVIEW_BIND", at, &c->public, err) < 0)
+        return -1;
+    if (c->edge_builtin)
+        c->edge = c->public;
+    if (c->front_socket[0] && (c->front_socket[0] != '/' || strlen(c->front_socket) > 100))
+        return err_set(err, ERR_INVALID,
+                       "SANDBOXD_FRONT_SOCKET: must be an absolute path of at most 100 bytes");
+    return 0;
+}
+
 /* Whoever reaches an API without tokens owns every sandbox: that is for this machine only. */
 static int check_auth(const struct config *c, struct err *err)
 {
@@ -349,7 +378,8 @@ int values_derive(struct config *c, struct err *err)
         each_item(c, "SANDBOXD_IMAGES", c->image_list, add_image, err) < 0 ||
         each_item(c, "SANDBOXD_API_HOSTS", c->api_hosts, add_host, err) < 0 ||
         each_item(c, "SANDBOXD_API_ORIGINS", c->api_origins, add_origin, err) < 0 ||
-        parse_domain(c, err) < 0 || check_paths(c, err) < 0 || check_words(c, err) < 0)
+        parse_domain(c, err) < 0 || parse_front(c, err) < 0 || check_paths(c, err) < 0 ||
+        check_words(c, err) < 0)
         return -1;
     return check_auth(c, err);
 }

@@ -115,6 +115,9 @@ static uint32_t revision_of(const struct runtime_spec *spec)
     for (size_t i = 0; i < spec->n_mounts; i++)
         buf_addf(&b, " %s:%s:%d", spec->mounts[i].source, spec->mounts[i].target,
                  spec->mounts[i].read_only);
+    buf_addf(&b, " %s %s %d", spec->preview.domain, spec->preview.entrypoint, spec->preview.tls);
+    for (size_t i = 0; i < spec->ports.count; i++)
+        buf_addf(&b, " %u", spec->ports.items[i]);
     digest_sha256(buf_str(&b), b.len, digest);
     buf_release(&b);
     memcpy(&revision, digest, sizeof revision);
@@ -138,6 +141,10 @@ static int make_container(struct core *c, const struct sandbox *row, const char 
                     { run, "/.sandboxed/run", true },
                     { home, "/home/sandbox", false } },
         .n_mounts = 3,
+        .ports = row->ports,
+        .preview = { .domain = c->p.config->preview_domain,
+                     .entrypoint = c->p.config->preview_entrypoint,
+                     .tls = c->p.config->preview_tls },
     };
     spec.revision = revision_of(&spec);
     return rt->create(rt->self, &spec, ret->id, &ret->nofile, err);

@@ -37,8 +37,7 @@ static enum claim create_once(struct docker *d, const struct runtime_spec *spec,
 {
     AUTO(reply) struct reply reply = REPLY_INIT;
     AUTO(buf) struct buf body = BUF_INIT(32 * KIB);
-    spec_container(&body, spec, d->instance, d->network, nofile);
-    if (buf_done(&body, err) < 0)
+    if (spec_container(&body, spec, d->instance, d->network, nofile, err) < 0)
         return CLAIM_FAILED;
     const struct call make = { .op = OP_CREATE, .args = { name }, .body = buf_str(&body) };
     if (engine_call(d->engine, &make, &reply, err) == 0)

@@ -17,7 +17,13 @@ void spec_container_name(const struct sandbox_id *id, char out[CONTAINER_NAME_MA
     (void)snprintf(out, CONTAINER_NAME_MAX, "s-%s", lower); /* always fits */
 }
 
-static void put_labels(struct json_out *o, const struct runtime_spec *spec, const char *instance)
+static void put_label(void *ctx, const char *name, const char *value)
+{
+    json_put(ctx, name, value);
+}
+
+static int put_labels(struct json_out *o, const struct runtime_spec *spec, const char *instance,
+                      struct err *err)
 {
     char revision[12];
     (void)snprintf(revision, sizeof revision, "%u", spec->revision); /* always fits */
@@ -25,7 +31,9 @@ static void put_labels(struct json_out *o, const struct runtime_spec *spec, cons
     json_put(o, LABEL_INSTANCE, instance);
     json_put(o, LABEL_ID, spec->id->text);
     json_put(o, LABEL_REVISION, revision);
+    int rc = labels_traefik(spec->id, &spec->ports, &spec->preview, put_label, o, err);
     json_close(o);
+    return rc;
 }
 
 static void put_mounts(struct json_out *o, const struct runtime_spec *spec)
@@ -109,8 +117,8 @@ static void put_keeping(struct json_out *o)
     json_close(o);
 }
 
-void spec_container(struct buf *b, const struct runtime_spec *spec, const char *instance,
-                    const char *network, uint32_t nofile)
+int spec_container(struct buf *b, const struct runtime_spec *spec, const char *instance,
+                   const char *network, uint32_t nofile, struct err *err)
 {
     struct json_out o = JSON_OUT(b);
     json_open(&o, NULL);
@@ -129,7 +137,8 @@ void spec_container(struct buf *b, const struct runtime_spec *spec, const char *
     json_put(&o, NULL, "NONE");
     json_unlist(&o);
     json_close(&o);
-    put_labels(&o, spec, instance);
+    if (put_labels(&o, spec, instance, err) < 0)
+        return -1;
     json_open(&o, "HostConfig");
     json_put(&o, "NetworkMode", network);
     put_isolation(&o);
@@ -138,6 +147,7 @@ void spec_container(struct buf *b, const struct runtime_spec *spec, const char *
     put_keeping(&o);
     json_close(&o);
     json_close(&o);
+    return buf_done(b, err);
 }
 
 void spec_seed(struct buf *b, const char *image, const char *instance, const char *boot)

@@ -3,10 +3,9 @@
 #define DOCKER_SPEC_H
 
 #include "base/buf.h"
+#include "docker/labels.h"
 #include "model/runtime.h"
 
-#define LABEL_INSTANCE "sandboxed.instance"
-#define LABEL_ID "sandboxed.id"
 #define LABEL_REVISION "sandboxed.revision"
 #define LABEL_ROLE "sandboxed.role" /* "seed": a container made only to read its image */
 #define LABEL_BOOT "sandboxed.boot" /* of a seed: which run of the daemon made it */
@@ -15,9 +14,9 @@
 #define CONTAINER_NAME_MAX (2 + ID_LEN + 1)
 void spec_container_name(const struct sandbox_id *id, char out[CONTAINER_NAME_MAX]);
 
-/* POST /containers/create of a sandbox. */
-void spec_container(struct buf *b, const struct runtime_spec *spec, const char *instance,
-                    const char *network, uint32_t nofile);
+/* POST /containers/create of a sandbox. -1: the preview labels cannot be made (labels.h). */
+int spec_container(struct buf *b, const struct runtime_spec *spec, const char *instance,
+                   const char *network, uint32_t nofile, struct err *err);
 /* POST /containers/create of a seed; it is never started. */
 void spec_seed(struct buf *b, const char *image, const char *instance, const char *boot);
 /* POST /networks/create of our own network. */

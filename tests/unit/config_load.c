@@ -70,6 +70,19 @@ static const struct {
     { OFF ";SANDBOXED_API_BIND=127.0.0.1:0", NULL, "SANDBOXED_API_BIND: " },
     { OFF ";SANDBOXED_API_BIND=example.com:80", NULL, "SANDBOXED_API_BIND: " },
     { OFF ";SANDBOXED_EDGE_BIND=nonsense", NULL, "SANDBOXED_EDGE_BIND: " },
+    /* previews */
+    { OFF ";PREVIEW_EDGE=nginx", NULL, "PREVIEW_EDGE: \"nginx\" is not traefik or builtin" },
+    { OFF ";PREVIEW_EDGE=builtin;PREVIEW_BIND=127.0.0.1;HTTP_PORT=8080", NULL, NULL },
+    { OFF ";PREVIEW_EDGE=builtin;PREVIEW_TLS=on", NULL, "PREVIEW_TLS: the built-in edge" },
+    { OFF ";PREVIEW_TLS=on;PREVIEW_ENTRYPOINT=websecure", NULL, NULL },
+    { OFF ";PREVIEW_ENTRYPOINT=web,other", NULL, "PREVIEW_ENTRYPOINT: \"web,other\" is not" },
+    { OFF ";PREVIEW_ENTRYPOINT=web`", NULL, "PREVIEW_ENTRYPOINT: " },
+    { OFF ";PREVIEW_BIND=everywhere", NULL, "PREVIEW_BIND: " },
+    { OFF ";PREVIEW_BIND=::1", NULL, NULL },
+    { OFF ";PREVIEW_BIND=[::1]", NULL, NULL },
+    { OFF ";HTTP_PORT=0", NULL, "HTTP_PORT: 0 is below 1" },
+    { OFF ";HTTPS_PORT=65536", NULL, "HTTPS_PORT: 65536 is above 65535" },
+    { OFF ";SANDBOXD_FRONT_SOCKET=docker.sock", NULL, "SANDBOXD_FRONT_SOCKET: must be" },
     { OFF ";SANDBOXED_DATA_DIR=relative", NULL, "SANDBOXED_DATA_DIR: must be an absolute path" },
     { OFF ";SANDBOXED_DATA_DIR=/", NULL, "SANDBOXED_DATA_DIR: " },
     { OFF ";SANDBOXED_DATA_DIR=//", NULL, "SANDBOXED_DATA_DIR: " },
@@ -212,6 +225,7 @@ static void check_defaults(void)
     struct err err;
     CHECK(load(OFF, NULL, &c, &err) == 0);
     CHECK(str_eq(c.api.host, "127.0.0.1") && c.api.port == 9090 && c.api.loopback);
+    CHECK(!c.edge_builtin && c.public.port == 80 && str_eq(c.public.host, "0.0.0.0"));
     CHECK(c.edge.port == 9080 && c.firewall && c.auth_disabled && c.n_tokens == 0);
     CHECK_STR("/var/lib/sandboxed", c.data_dir);
     CHECK_STR("unix:///var/run/docker.sock", c.docker_host);
