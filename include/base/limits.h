@@ -21,6 +21,7 @@
 #define HTTP_CONNECTIONS_MAX 8192       /* or what RLIMIT_NOFILE allows */
 #define HTTP_FD_RESERVE 512             /* descriptors kept for all the rest */
 #define HTTP_SSE_COMMENT_MS 15000       /* keep-alive of event streams: below usual proxy timeouts */
+#define HTTP_LOG_LINES 200              /* failed requests in the log, a second: more tells nothing new */
 #define HTTP_LIST_FLUSH (64 * KIB)      /* a listing longer than this is streamed */
 #define API_THREAD_IDLE_MS 10000        /* a handler thread without work ends */
 #define API_THREADS_MAX 256      /* handlers at once; each blocks on Docker, disk or a sandbox */
@@ -76,6 +77,12 @@
 #define AGENT_DIAL_MIN_MS 10            /* first pause between two dials, doubled up to ... */
 #define AGENT_DIAL_MAX_MS 500           /* ... so long: a restarted daemon has its agents back in a second */
 #define AGENT_MONITORS_MAX 256          /* commands at once, detached ones too */
+#define AGENT_LISTENERS_MAX 1024        /* listening sockets looked at in one pass */
+#define AGENT_ERRANDS_MAX 256           /* connects under way at once */
+#define AGENT_PORTS_FAST_MS 20          /* between two looks at the listening ports ... */
+#define AGENT_PORTS_BUSY_MS 10000       /* ... so long after a start or a spawn; else ... */
+#define AGENT_PORTS_SLOW_MS 500
+#define AGENT_PORTS_SHARE 20            /* a look that takes long is followed by a pause so many times as long */
 #define AGENT_ENV_MAX 512               /* variables of the image and of the command together */
 #define AGENT_PROCS_MAX 4096            /* processes looked at in one pass; the next pass sees the rest */
 #define AGENT_TERM_MS 200               /* from TERM to KILL for what outlives its command */

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <netdb.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
@@ -95,6 +96,20 @@ static bool too_slow(struct peer *p, int64_t now_ms)
     }
 }
 
+/* libmicrohttpd takes a short read for the last one: where the last bytes and FIN came together it
+ * waits for an event that has been already. So a FIN with nothing before it, seen in two rounds
+ * while it is the peer's turn, ends the connection. */
+static bool abandoned(struct peer *p)
+{
+    struct pollfd fd = { .fd = p->fd, .events = POLLRDHUP };
+    int unread = 0;
+    bool fin = atomic_load(&p->phase) != PEER_BUSY && poll(&fd, 1, 0) == 1 &&
+               (fd.revents & POLLRDHUP) && ioctl(p->fd, FIONREAD, &unread) == 0 && unread == 0;
+    bool twice = fin && p->fin;
+    p->fin = fin;
+    return twice;
+}
+
 int64_t api_sweep(void *ctx, int64_t now_ms)
 {
     static const char late[] = "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n"
@@ -102,6 +117,10 @@ int64_t api_sweep(void *ctx, int64_t now_ms)
     struct api *a = ctx;
     mu_lock(&a->peers_lock);
     for (struct peer *p = a->peers; p; p = p->next) {
+        if (abandoned(p)) {
+            (void)shutdown(p->fd, SHUT_RDWR);
+            continue;
+        }
         if (!too_slow(p, now_ms))
             continue;
         if (atomic_load(&p->phase) != PEER_IDLE)

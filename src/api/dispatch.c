@@ -161,7 +161,10 @@ static void run_job(void *arg)
     req_unref(r);
 }
 
-/* Hands the request to the pool; the connection sleeps until there is something to send. */
+/* Hands the request to the pool; the connection sleeps until there is something to send. After a
+ * whole body it is put to sleep by the next call only: libmicrohttpd would otherwise take it up
+ * again in the belief that it waits for input, read the FIN of a client that half-closed, and drop
+ * the answer. */
 static enum MHD_Result hand_over(struct req *r, enum step next)
 {
     struct err err;
@@ -169,7 +172,7 @@ static enum MHD_Result hand_over(struct req *r, enum step next)
     atomic_fetch_add(&r->refs, 1);
     mu_lock(&r->lock);
     int rc = pool_run(r->api->pool, run_job, r, &err);
-    if (rc == 0)
+    if (rc == 0 && next == STEP_RAW)
         req_suspend(r);
     mu_unlock(&r->lock);
     if (rc == 0)
@@ -323,12 +326,13 @@ static enum MHD_Result on_end(struct req *r)
 {
     if (r->step == STEP_BODY)
         return dispatch(r);
+    bool waits = r->step == STEP_ANSWER; /* else: see hand_over() */
     r->step = STEP_ANSWER;
     mu_lock(&r->lock);
     r->body_end = true;
     cond_signal(&r->changed);
     bool answered = r->answered, dropped = r->dropped;
-    if (!answered && !dropped)
+    if (waits && !answered && !dropped)
         req_suspend(r);
     mu_unlock(&r->lock);
     if (dropped)

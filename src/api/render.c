@@ -37,7 +37,7 @@ void render_error(struct json_out *o, const char *key, const struct err *err,
 {
     json_open(o, key);
     json_put(o, "code", err_name(err->code));
-    json_put(o, "message", err->msg);
+    json_put_bytes(o, "message", err->msg, strlen(err->msg)); /* may quote the client, cut */
     if (err->remedy[0])
         json_put(o, "remedy", err->remedy);
     json_put_bool(o, "retryable", err_retryable(err->code));

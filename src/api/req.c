@@ -238,6 +238,30 @@ void req_reply_empty(struct req *r, int status)
     req_answer(r, status, NULL, MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT));
 }
 
+/* A client may cause any number of refusals a second, but only so many lines. */
+static bool log_room(struct api *a)
+{
+    int64_t second = clock_mono_ms() / 1000;
+    if (atomic_exchange(&a->log_second, second) != second)
+        atomic_store(&a->log_lines, 0);
+    return atomic_fetch_add(&a->log_lines, 1) < HTTP_LOG_LINES;
+}
+
+static void log_failure(struct req *r, int status, const struct err *err)
+{
+    enum log_level level = status >= 500 ? LOG_WARN : LOG_INFO;
+    if (log_room(r->api))
+        LOG_AT(level, "request.failed", KV_STR("request_id", r->request_id),
+               KV_STR("route", r->route ? r->route->path : ""), KV_INT("status", status),
+               KV_STR("code", err_name(err->code)), KV_ERR(err));
+}
+
+static void put_legacy_error(struct json_out *o, int status, const struct err *err)
+{
+    const char *text = status == 401 ? err_name(err->code) : err->msg;
+    json_put_bytes(o, "error", text, strlen(text)); /* may quote the client, cut */
+}
+
 void req_fail_as(struct req *r, int status, const struct err *err)
 {
     int retry_s = 0;
@@ -255,18 +279,12 @@ void req_fail_as(struct req *r, int status, const struct err *err)
     struct json_out o = JSON_OUT(&b);
     json_open(&o, NULL);
     if (r->legacy)
-        json_put(&o, "error", status == 401 ? err_name(err->code) : err->msg);
+        put_legacy_error(&o, status, err);
     else
         render_error(&o, "error", err, r->request_id);
     json_close(&o);
     buf_addc(&b, '\n');
-    if (status >= 500)
-        log_warn("request.failed", KV_STR("request_id", r->request_id),
-                 KV_STR("route", r->route ? r->route->path : ""), KV_INT("status", status),
-                 KV_ERR(err));
-    else
-        log_debug("request.refused", KV_STR("request_id", r->request_id), KV_INT("status", status),
-                  KV_ERR(err));
+    log_failure(r, status, err);
     req_reply(r, status, json_type, &b);
 }
 

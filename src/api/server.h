@@ -28,6 +28,7 @@ struct peer {
     _Atomic int phase;
     _Atomic int64_t since_ms;
     _Atomic uint64_t bytes; /* of the body, since then */
+    bool fin;               /* the sweep's own: it has seen the peer's FIN */
     struct peer *prev, *next;
 };
 
@@ -41,6 +42,8 @@ struct api {
     struct peer *peers GUARDED_BY(peers_lock);
     _Atomic uint32_t n_peers;
     _Atomic bool stopping;
+    _Atomic int64_t log_second; /* refusals logged in this second, so that nobody floods the log */
+    _Atomic uint32_t log_lines;
     uint16_t port; /* where it listens */
     bool in_place; /* this libmicrohttpd leaves header lines where they came (see guard.h) */
     struct metrics metrics;

@@ -90,7 +90,7 @@ static int query_add(struct query *q, const char *part, size_t len, struct err *
     if (url_decode(eq ? eq + 1 : "", eq ? len - name_len - 1 : 0, true, &value, err) < 0)
         return -1;
     if (query_get(q, name))
-        return err_set(err, ERR_INVALID, "query: a parameter is given twice");
+        return err_set(err, ERR_INVALID, "%.64s: given twice in the query", name);
     if (q->count == QUERY_PARAMS_MAX)
         return err_set(err, ERR_INVALID, "query: more than %d parameters", QUERY_PARAMS_MAX);
     q->names[q->count] = TAKE(name);

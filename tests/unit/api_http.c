@@ -408,7 +408,13 @@ static bool left_by(const char *verb, const char *headers, const char *until, bo
 static void test_leaving(void)
 {
     CHECK_ROW("whole, closes", left_by("hold", "", NULL, false, &fake_gone));
-    CHECK_ROW("whole, half-closes", left_by("hold", "", NULL, true, &fake_gone));
+    int older[4]; /* libmicrohttpd treats its oldest connection in another way */
+    for (size_t i = 0; i < 4; i++)
+        older[i] = http_dial(api->port);
+    for (int i = 0; i < 4; i++) /* on either of the two HTTP threads */
+        CHECK_ROW("whole, half-closes", left_by("hold", "", NULL, true, &fake_gone));
+    for (size_t i = 0; i < 4; i++)
+        (void)close(older[i]);
     CHECK_ROW("SSE, closes", left_by("hold", "Accept: text/event-stream\r\n", "event: started",
                                      false, &fake_gone));
     CHECK_ROW("SSE, half-closes",
@@ -557,11 +563,15 @@ static void test_files(void)
 /* An upload that stops half-way leaves nothing behind. */
 static void test_cut_upload(void)
 {
+    static char part[900000];
     const char head[] = "PUT " SB "/files?path=half.bin HTTP/1.1\r\n" OK_HEAD
                         "Content-Length: 1000000\r\n\r\nsome bytes";
-    int fd = http_dial(api->port);
-    (void)http_send(fd, head, sizeof(head) - 1);
-    (void)close(fd);
+    for (int i = 0; i < 20; i++) {
+        int fd = http_dial(api->port);
+        (void)http_send(fd, head, sizeof(head) - 1);
+        (void)http_send(fd, part, sizeof(part));
+        (void)close(fd);
+    }
     for (int i = 0; i < 500 && pool_load(api->pool) > 0; i++)
         (void)poll(NULL, 0, 10);
     CHECK(pool_load(api->pool) == 0);
