@@ -82,6 +82,8 @@ static int check_parameters(const struct req *r, struct err *err)
     for (size_t i = 0; i < r->query.count; i++)
         if (!listed(known, r->query.names[i]))
             return err_set(err, ERR_INVALID, "%.64s: no such parameter", r->query.names[i]);
+        else if (!str_utf8(r->query.values[i], strlen(r->query.values[i])))
+            return err_set(err, ERR_INVALID, "%.64s: is not UTF-8", r->query.names[i]);
     return 0;
 }
 

@@ -200,6 +200,7 @@ static void test_routing(void)
         { "GET /v1/sandboxes?limit=1", 200, "\"next_cursor\":\"1764430000042." FAKE_ID "\"" },
         { "GET /v1/sandboxes?limit=1&limit=2", 400, "error" },
         { "GET /v1/sandboxes?limit=%zz", 400, "error" },
+        { "GET /v1/sandboxes?external_user_id=%ff", 400, "external_user_id: is not UTF-8" },
         { "GET /sandboxes", 200, "[{\"id\":" },
         { "GET /sandbox/" FAKE_ID, 200, "\"runtime\":{\"ready\":true}" },
         { "GET /readyz", 503, "{\"error\":\"the engine does not answer\"}" },
