@@ -18,6 +18,7 @@ enum field_type {
     FIELD_TYPE_MAP,  /* struct strmap: text to text; hi = pairs */
     FIELD_TYPE_U16V, /* struct u16v: list of numbers lo..hi */
     FIELD_TYPE_OBJ,  /* nested struct by sub-shape */
+    FIELD_TYPE_LIST, /* struct objv: list of structs by sub-shape; lo: size of one, hi: how many */
     FIELD_TYPE_ANY,  /* char *: whatever value, kept as its JSON text */
 };
 
@@ -38,6 +39,11 @@ struct strmap {
 };
 struct u16v {
     uint16_t items[32];
+    size_t count;
+};
+
+struct objv {
+    void *items; /* array of structs */
     size_t count;
 };
 
@@ -79,6 +85,13 @@ struct shape {
 #define FIELD_MAP(s, m, ...) FIELD_ROW_(s, m, FIELD_TYPE_MAP, struct strmap, __VA_ARGS__)
 #define FIELD_U16V(s, m, ...) FIELD_ROW_(s, m, FIELD_TYPE_U16V, struct u16v, __VA_ARGS__)
 #define FIELD_ANY(s, m, ...) FIELD_ROW_(s, m, FIELD_TYPE_ANY, char *, __VA_ARGS__)
+/* elem: the type of one. */
+#define FIELD_LIST(s, m, elem, shp, ...)                                            \
+    {                                                                               \
+        .name = #m, .type = FIELD_TYPE_LIST,                                        \
+        .offset = offsetof(s, m) + FIELD_CHECK_(s, m, struct objv), .shape = (shp), \
+        .lo = sizeof(elem), .seen = SIZE_MAX, __VA_ARGS__                           \
+    }
 #define FIELD_OBJ(s, m, shp, ...)                                                     \
     {                                                                                 \
         .name = #m, .type = FIELD_TYPE_OBJ, .offset = offsetof(s, m), .shape = (shp), \
@@ -93,10 +106,15 @@ struct shape {
 /* Frees every heap member that the rows name; the struct is zero in them afterwards. */
 void shape_release(const struct shape *shape, void *obj);
 
+void objv_release(const struct shape *shape, size_t size, struct objv *v);
 void strv_release(struct strv *v);
 void strv_add(struct strv *v, const char *text);
 void strmap_release(struct strmap *m);
 void strmap_add(struct strmap *m, const char *name, const char *value);
+static inline void auto_strv(struct strv *v)
+{
+    strv_release(v);
+}
 /* NULL when absent. */
 const char *strmap_get(const struct strmap *m, const char *name);
 

@@ -163,6 +163,17 @@
 #define SHARE_ONCE_S 60                 /* a one-time link must be opened so soon */
 #define SHARES_PER_SANDBOX_MAX 100
 
+/* --- Traefik's Docker endpoint --- */
+#define FRONT_HEAD_MAX (8 * KIB)    /* one request's head; Traefik's have a few hundred bytes */
+#define FRONT_LINES_MAX 32          /* header lines */
+#define FRONT_CONNECTIONS_MAX 16    /* Traefik keeps two or three */
+#define FRONT_HEAD_MS 5000          /* from a head's first byte to its last */
+#define FRONT_IDLE_MS 60000         /* between two requests of a connection */
+#define FRONT_SEND_MS 5000          /* a peer that takes nothing for so long is cut */
+#define FRONT_ANSWER_MAX (64 * KIB) /* one container: 32 ports with the longest names are 30 KiB */
+#define FRONT_EVENT_GAP_MS 20       /* changes that come together are told together */
+#define FRONT_THREAD_IDLE_MS 10000  /* a connection's thread without one ends */
+
 /* --- settings --- */
 #define CONFIG_FILE_MAX (64 * KIB) /* an env file, read in one piece on the stack */
 #define CONFIG_VALUE_MAX (32 * KIB)

@@ -12,13 +12,17 @@ enum mu_rank {
     MU_GATE = 5,      /* core: how many sandboxes are being brought up */
     MU_WORK = 8,      /* work: sandboxes that events named */
     MU_REGISTRY = 10, /* core: the table of sandboxes and who waits for a change */
+    MU_SERVICES = 11, /* core: services of sandboxes that are awake */
     MU_PROC = 12,     /* core: kept processes and their output */
+    MU_SHARE = 15,    /* core: share links */
     MU_LINK = 20,     /* link: agents' connections and awaited streams */
     MU_DOCKER = 30,   /* docker: idle connections, circuit state */
     MU_VOLUME = 35,   /* volume: golden copies being made */
     MU_STORE = 40,    /* store: the writer's queue, idle readers */
     MU_PEERS = 45,    /* api: list of connections */
+    MU_FRONT = 47,    /* front: list of connections */
     MU_REQ = 50,      /* api: one request's buffers */
+    MU_EDGE = 55,     /* edge: what its pool has done */
     MU_POOL = 60,     /* base: a thread pool's queue */
 };
 

@@ -17,6 +17,7 @@
 #include "link/link.h"
 #include "model/runtime.h"
 #include "model/sandbox.h"
+#include "model/service.h"
 #include "store/store.h"
 #include "volume/file.h"
 #include "volume/volume.h"
@@ -64,9 +65,13 @@ struct core_filter {
     struct sandbox_id before_id;
     uint32_t limit; /* 0: no limit */
 };
-/* Newest first. Caller unrefs each and frees the array. *ret_more: further rows match. */
+/* Newest first. Caller unrefs each and frees the array. *ret_more: further rows match. who NULL:
+ * everybody's (front/). */
 int core_list(struct core *c, const struct caller *who, const struct core_filter *f,
               const struct sandbox ***ret, size_t *ret_count, bool *ret_more, struct err *err);
+/* From now on writes to fd, an eventfd of the caller's that does not block, after each change of a
+ * row; -1: no more. One watcher. */
+void core_watch(struct core *c, int fd);
 /* Number of rows by state, all tenants (metrics). */
 void core_count(struct core *c, uint32_t ret[SANDBOX_STATE_COUNT]);
 
@@ -81,6 +86,8 @@ struct core_create {
     uint32_t idle_timeout_ms, stop_timeout_ms; /* 0: the settings' */
     struct u16v ports;
     const struct strmap *env, *metadata;
+    const struct service *services;
+    size_t n_services;
     const char *external_user, *external_project, *external_workspace;
     bool by_project; /* the tenant's sandbox of external_project is answered (*ret_status 200) if
                         there is one */

@@ -76,6 +76,8 @@ int store_set_container(struct store *s, const struct sandbox_id *id, const char
                         const char *image_digest, uint32_t nofile, struct err *err);
 int store_set_keepalive(struct store *s, const struct sandbox_id *id, int64_t until_ms,
                         struct err *err);
+int store_set_services(struct store *s, const struct sandbox_id *id, const char *json,
+                       struct err *err);
 int store_set_external(struct store *s, const struct sandbox_id *id, const char *user,
                        const char *project, const char *workspace, struct err *err);
 struct store_activity {

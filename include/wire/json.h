@@ -73,6 +73,9 @@ void json_put_time(struct json_out *o, const char *key, int64_t wall_ms);
 /* Bytes that may not be UTF-8: invalid sequences become U+FFFD. */
 void json_put_bytes(struct json_out *o, const char *key, const void *data, size_t len);
 
+/* A command as clients give it: a list of strings, or one string, which the shell runs. */
+int json_command(const char *json, struct strv *ret, struct err *err);
+
 /* Maps as JSON text and back (for storage). */
 char *strmap_to_json(const struct strmap *m);
 int strmap_from_json(const char *text, struct strmap *ret, struct err *err);

@@ -270,34 +270,5 @@ int create_check(struct create_body *b, bool v1, struct core_create *ret, struct
 
 int exec_argv(const struct exec_body *b, struct strv *ret, struct err *err)
 {
-    struct json *j = NULL;
-    if (json_parse(b->cmd, strlen(b->cmd), &j, err) < 0)
-        return -1;
-    AUTO(json) struct json *list = j;
-    struct strv argv = { 0 };
-    const char *text = json_text(list);
-    if (text && *text) {
-        strv_add(&argv, "/bin/sh");
-        strv_add(&argv, "-c");
-        strv_add(&argv, text);
-    }
-    size_t n = json_count(list);
-    if (argv.count == 0 && n == 0)
-        return err_set(err, ERR_INVALID,
-                       "cmd: must be a list of strings, or one string for the "
-                       "shell, and not empty");
-    if (n > EXEC_ARGS_MAX)
-        return err_set(err, ERR_INVALID, "cmd: %zu items, at most %d are allowed", n,
-                       EXEC_ARGS_MAX);
-    for (size_t i = 0; i < n; i++) {
-        const char *item = json_text(json_item(list, i));
-        if (!item || (i == 0 && !*item)) {
-            strv_release(&argv);
-            return err_set(err, ERR_INVALID,
-                           item ? "cmd[%zu]: must not be empty" : "cmd[%zu]: must be a string", i);
-        }
-        strv_add(&argv, item);
-    }
-    *ret = argv;
-    return 0;
+    return json_command(b->cmd, ret, err);
 }

@@ -56,6 +56,14 @@ const char *strmap_get(const struct strmap *m, const char *name)
     return NULL;
 }
 
+void objv_release(const struct shape *shape, size_t size, struct objv *v)
+{
+    for (size_t i = 0; i < v->count; i++)
+        shape_release(shape, (char *)v->items + i * size);
+    free(v->items);
+    *v = (struct objv){ 0 };
+}
+
 void shape_release(const struct shape *shape, void *obj)
 {
     for (size_t i = 0; i < shape->count; i++) {
@@ -77,6 +85,9 @@ void shape_release(const struct shape *shape, void *obj)
             break;
         case FIELD_TYPE_OBJ:
             shape_release(f->shape, at);
+            break;
+        case FIELD_TYPE_LIST:
+            objv_release(f->shape, (size_t)f->lo, (struct objv *)(void *)at);
             break;
         case FIELD_TYPE_U32:
         case FIELD_TYPE_I64:

@@ -250,6 +250,10 @@ int core_bring_up(struct core *c, const struct sandbox *row, struct err *err)
         return -1;
     }
     volume_touched(c->p.volume, &row->id);
+    const struct sandbox *up = registry_get(c->registry, &row->id);
+    if (up && up->state == SANDBOX_RUNNING)
+        keepers_up(c->keepers, up);
+    core_unref(up);
     log_info("sandbox.started", KV_STR("id", row->id.text),
              KV_INT("took_ms", clock_mono_ms() - began));
     return 0;
@@ -270,6 +274,7 @@ int core_bring_down(struct core *c, const struct sandbox *row, const struct sand
         registry_disown(c->registry, &row->id);
         return err_set(err, ERR_ENGINE, "fault: stopped");
     }
+    keepers_down(c->keepers, &row->id);
     link_forget(c->p.link, &row->id);
     volume_touched(c->p.volume, &row->id);
     if (core_fire(c, row, SANDBOX_ON_EXITED, NULL, ret, err) < 0) {
@@ -310,8 +315,10 @@ int core_finish_delete(struct core *c, const struct sandbox *row, uint64_t *ret_
             rc = 0;
     }
     if (rc == 0) {
+        keepers_down(c->keepers, &row->id);
         link_forget(c->p.link, &row->id);
-        if (row->purge)
+        rc = procs_drop(c->procs, &row->id, err);
+        if (rc == 0 && row->purge)
             rc = core_purge_workspace(c, &row->id, ret_freed, err);
         if (rc < 0 && err->code == ERR_NOT_FOUND)
             rc = 0; /* the record went in an earlier try */

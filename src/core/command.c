@@ -124,6 +124,9 @@ int core_spawn(struct core *c, const struct sandbox *s, const struct core_comman
     struct frame_spawn f = {
         .timeout_ms = cmd->timeout_ms,
         .flags = cmd->flags,
+        .process = cmd->process,
+        .cols = cmd->cols,
+        .rows = cmd->rows,
         .cwd = cwd,
         .argc = (uint32_t)cmd->argv->count,
         .envc = put_env(&env, maps, 3),

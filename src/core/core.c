@@ -8,6 +8,7 @@
 #include "base/digest.h"
 #include "base/str.h"
 #include "inside.h"
+#include "proc.h"
 
 #define KEEPALIVE_DEFAULT_MS (3600LL * 1000)
 
@@ -28,6 +29,11 @@ int core_new(const struct core_parts *parts, struct core **ret, struct err *err)
     for (size_t i = 0; i < count; i++)
         registry_add(c->registry, rows[i], false);
     free(rows);
+    if (procs_new(c, parts->config->data_dir, &c->procs, err) < 0 ||
+        procs_start(c->procs, err) < 0 || !(c->keepers = keepers_new(c, err))) {
+        core_free(c);
+        return -1;
+    }
     *ret = c;
     return 0;
 }
@@ -36,6 +42,8 @@ void core_free(struct core *c)
 {
     if (!c)
         return;
+    keepers_free(c->keepers);
+    procs_free(c->procs);
     registry_free(c->registry);
     cond_release(&c->gate_open);
     mu_release(&c->gate);
@@ -70,8 +78,13 @@ int core_list(struct core *c, const struct caller *who, const struct core_filter
               const struct sandbox ***ret, size_t *ret_count, bool *ret_more, struct err *err)
 {
     (void)err; /* memory only: nothing can fail */
-    registry_list(c->registry, who->tenant, f, ret, ret_count, ret_more);
+    registry_list(c->registry, who ? who->tenant : NULL, f, ret, ret_count, ret_more);
     return 0;
+}
+
+void core_watch(struct core *c, int fd)
+{
+    registry_watch(c->registry, fd);
 }
 
 void core_count(struct core *c, uint32_t ret[SANDBOX_STATE_COUNT])
@@ -187,4 +200,21 @@ int core_address(struct core *c, const struct sandbox *row, char out[46], struct
     registry_live_update(c->registry, &row->id, note_address, &a);
     memcpy(out, a.ip, sizeof a.ip);
     return 0;
+}
+
+size_t core_ports(struct core *c, const struct sandbox_id *id, struct link_port *out, size_t max)
+{
+    return link_ports(c->p.link, id, out, max);
+}
+
+int core_wait_port(struct core *c, const struct sandbox_id *id, uint16_t port, int64_t deadline_ms,
+                   bool *ret_loopback, struct err *err)
+{
+    return link_wait_port(c->p.link, id, port, deadline_ms, ret_loopback, err);
+}
+
+int core_connect(struct core *c, const struct sandbox_id *id, uint16_t port, int64_t deadline_ms,
+                 int *ret_fd, struct err *err)
+{
+    return link_connect(c->p.link, id, port, deadline_ms, ret_fd, err);
 }

@@ -6,11 +6,16 @@
 
 #include "base/mu.h"
 #include "core/core.h"
+#include "core/process.h"
+#include "procs.h"
 #include "registry.h"
+#include "services.h"
 
 struct core {
     struct core_parts p;
     struct registry *registry;
+    struct procs *procs;
+    struct keepers *keepers;
     char *node; /* this machine's name in the rows */
     atomic_bool booted;
     /* At most ENGINE_STARTS_AT_ONCE sandboxes are brought up at a time. */
@@ -53,6 +58,16 @@ const struct sandbox *core_own_row(struct core *c, const struct caller *who,
 const struct sandbox *core_settled_row(struct core *c, const struct caller *who,
                                        const struct sandbox_id *id, bool *ret_waited,
                                        struct err *err);
+/* core_process_start in a sandbox that is known to run (its services). */
+int core_process_start_in(struct core *c, const struct sandbox *s, const struct process_spec *spec,
+                          struct process *ret, struct err *err);
+/* Takes up a process that its agent keeps of its own accord. ERR_NOT_FOUND: it does not. */
+int core_process_adopt(struct core *c, const struct sandbox *s, const struct process_spec *spec,
+                       uint64_t number, struct err *err);
+
+/* TERM to all of it, KILL after a while; does not wait. */
+struct proc;
+int core_end_process(struct core *c, struct proc *p, struct err *err);
 /* A command for the agent; flags are SPAWN_… of wire/frames.h. */
 struct core_command {
     const struct strv *argv;

@@ -11,6 +11,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "declared.h"
 #include "inside.h"
 
 #define SETTLE_WAIT_MS 90000 /* the longest bring-up with all its deadlines */
@@ -170,7 +171,8 @@ static void map_copy(struct strmap *to, const struct strmap *from)
         strmap_add(to, from->names[i], from->values[i]);
 }
 
-static struct sandbox *new_row(struct core *c, const struct caller *who,
+/* services: JSON for the row, or NULL. */
+static struct sandbox *new_row(struct core *c, const struct caller *who, const char *services,
                                const struct core_create *req)
 {
     const struct config *cfg = c->p.config;
@@ -199,6 +201,7 @@ static struct sandbox *new_row(struct core *c, const struct caller *who,
     ports_copy(&row->ports, &req->ports);
     map_copy(&row->env, req->env);
     map_copy(&row->metadata, req->metadata);
+    row->services = services ? str_dup(services) : NULL;
     row->external_user = dup_or_null(req->external_user);
     row->external_project = dup_or_null(req->external_project);
     row->external_workspace = dup_or_null(req->external_workspace);
@@ -256,7 +259,10 @@ int core_create(struct core *c, const struct caller *who, const struct core_crea
     if (core_engine_there(c, err) < 0)
         return -1;
 
-    struct sandbox *row = new_row(c, who, req);
+    AUTO(free) char *services = NULL;
+    if (req->n_services && declared_to_json(req->services, req->n_services, &services, err) < 0)
+        return -1;
+    struct sandbox *row = new_row(c, who, services, req);
     struct sandbox_id existing = { { 0 } };
     struct store_create sc = { .row = row,
                                .tenant_max = (uint32_t)c->p.config->sandboxes_max,

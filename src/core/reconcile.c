@@ -106,6 +106,7 @@ static int row_running(struct core *c, const struct sandbox *row,
     if (core_fire(c, row, SANDBOX_ON_EXITED, &m, NULL, err) < 0)
         return err->code == ERR_CONFLICT ? 0 : -1; /* somebody is at it: their outcome counts */
     registry_live_update(c->registry, &row->id, note_death, NULL);
+    keepers_down(c->keepers, &row->id);
     link_forget(c->p.link, &row->id);
     log_warn("sandbox.ended", KV_STR("id", row->id.text), KV_STR("why", why));
     return 0;
@@ -268,6 +269,21 @@ static void expect_agents(struct core *c)
     free(rows);
 }
 
+/* Services of sandboxes that were awake all the time. */
+static void take_up_services(struct core *c)
+{
+    static const struct core_filter awake = { .state = SANDBOX_RUNNING };
+    const struct sandbox **rows;
+    size_t count;
+    bool more;
+    registry_list(c->registry, NULL, &awake, &rows, &count, &more);
+    for (size_t i = 0; i < count; i++) {
+        keepers_up(c->keepers, rows[i]);
+        core_unref(rows[i]);
+    }
+    free(rows);
+}
+
 int core_reconcile(struct core *c, bool boot, struct err *err)
 {
     static const struct core_filter all = { .state = -1 };
@@ -299,8 +315,10 @@ int core_reconcile(struct core *c, bool boot, struct err *err)
     free(r.boxes);
     if (finish_purges(c, err) < 0)
         return -1;
-    if (boot)
+    if (boot) {
+        take_up_services(c);
         atomic_store(&c->booted, true);
+    }
     return 0;
 }
 

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 #include "base/clock.h"
 #include "base/limits.h"
@@ -35,6 +36,7 @@ struct registry {
     size_t count GUARDED_BY(lock), room GUARDED_BY(lock);
     uint32_t execs GUARDED_BY(lock);
     uint32_t births GUARDED_BY(lock); /* creates between their commit and registry_add */
+    int watcher GUARDED_BY(lock);     /* eventfd, -1: none */
 };
 
 const struct sandbox *core_ref(const struct sandbox *s)
@@ -65,6 +67,7 @@ struct registry *registry_new(void)
     struct registry *r = mem_new(1, sizeof *r);
     mu_init(&r->lock, MU_REGISTRY);
     cond_init(&r->changed);
+    r->watcher = -1;
     return r;
 }
 
@@ -81,6 +84,23 @@ void registry_free(struct registry *r)
     cond_release(&r->changed);
     mu_release(&r->lock);
     free(r);
+}
+
+void registry_watch(struct registry *r, int fd)
+{
+    mu_lock(&r->lock);
+    r->watcher = fd;
+    mu_unlock(&r->lock);
+}
+
+/* A row changed. The watcher's descriptor is written to under the lock, so that it is not used once
+ * registry_watch has put another in its place; the write never blocks. */
+static void tell_locked(struct registry *r) REQUIRES(r->lock)
+{
+    mu_held(&r->lock);
+    cond_broadcast(&r->changed);
+    if (r->watcher >= 0)
+        (void)eventfd_write(r->watcher, 1); /* full: it is awake already */
 }
 
 /* Index of the first entry whose id is not below id. */
@@ -213,7 +233,7 @@ void registry_add(struct registry *r, struct sandbox *row, bool owned)
     insert(r->by_id, r->count, at_id, e);
     insert(r->by_age, r->count, at_age, e);
     r->count++;
-    cond_broadcast(&r->changed);
+    tell_locked(r);
     mu_unlock(&r->lock);
     core_unref(gone);
 }
@@ -225,7 +245,7 @@ void registry_remove(struct registry *r, const struct sandbox_id *id)
     struct entry *e = entry_locked(r, id);
     if (e && e->snap->row.state == SANDBOX_DELETING) /* else a new one of the same id came first */
         gone = remove_locked(r, id);
-    cond_broadcast(&r->changed);
+    tell_locked(r);
     mu_unlock(&r->lock);
     core_unref(gone);
 }
@@ -242,7 +262,7 @@ bool registry_update(struct registry *r, const struct sandbox_id *id, registry_f
         e->snap = snapshot_of(copy);
         if (sandbox_state_settled(e->snap->row.state))
             e->owned = false;
-        cond_broadcast(&r->changed);
+        tell_locked(r);
     }
     mu_unlock(&r->lock);
     core_unref(old);

@@ -66,6 +66,9 @@ typedef void (*registry_live_fn)(struct registry_live *live, void *ctx);
 void registry_live_update(struct registry *r, const struct sandbox_id *id, registry_live_fn fn,
                           void *ctx);
 
+/* As core_watch. */
+void registry_watch(struct registry *r, int fd);
+
 /* As core_list, without a caller when tenant is NULL (the reconciler). */
 void registry_list(struct registry *r, const char *tenant, const struct core_filter *f,
                    const struct sandbox ***ret, size_t *ret_count, bool *ret_more);

@@ -149,11 +149,13 @@ static int64_t stop_limit_ms(const struct core *c, const struct sandbox *s)
 }
 
 /* What keeps it awake; NULL: nothing. */
-static const char *kept_by(const struct sandbox *s, const struct registry_live *live,
-                           int64_t wall_ms)
+static const char *kept_by(const struct core *c, const struct sandbox *s,
+                           const struct registry_live *live, int64_t wall_ms)
 {
     if (live->execs > 0)
         return "a command runs";
+    if (procs_busy(c->procs, &s->id) > 0)
+        return "a process runs";
     if (live->uses > 0)
         return "a request or stream is open";
     if (s->keepalive_until_ms > wall_ms)
@@ -214,7 +216,7 @@ static void look_at(struct core *c, const struct sandbox *s)
         return;
     if (live.cpu_milli >= BUSY_CPU_MILLI)
         registry_touch(c->registry, &s->id); /* busy now: the idle time begins when it ends */
-    if (!kept_by(s, &live, now))
+    if (!kept_by(c, s, &live, now))
         put_to_sleep(c, s, s->idle_policy == IDLE_PAUSE, "idle");
 }
 
@@ -234,7 +236,7 @@ static void relieve(struct core *c, const struct sandbox **rows, size_t count, b
     for (size_t i = 0; i < count; i++) {
         struct registry_live live;
         if ((rows[i]->state != SANDBOX_RUNNING && rows[i]->state != SANDBOX_PAUSED) ||
-            !registry_live(c->registry, &rows[i]->id, &live) || kept_by(rows[i], &live, now) ||
+            !registry_live(c->registry, &rows[i]->id, &live) || kept_by(c, rows[i], &live, now) ||
             (rows[i]->idle_policy == IDLE_ALWAYS_ON && !emergency))
             continue;
         int64_t idle = idle_for_ms(rows[i], now);
@@ -338,7 +340,7 @@ int core_why(struct core *c, const struct caller *who, const struct sandbox_id *
                               .start_agent_ms = live.start_agent_ms,
                               .deaths = live.deaths };
     if (s->state == SANDBOX_RUNNING) {
-        const char *by = kept_by(s, &live, now);
+        const char *by = kept_by(c, s, &live, now);
         int64_t left = idle_limit_ms(c, s) - ret->idle_ms;
         if (by)
             (void)str_copy(ret->awake_because, sizeof ret->awake_because, by);

@@ -103,6 +103,7 @@ struct sandbox *sandbox_copy(const struct sandbox *s)
     c->external_user = dup_or_null(s->external_user);
     c->external_project = dup_or_null(s->external_project);
     c->external_workspace = dup_or_null(s->external_workspace);
+    c->services = dup_or_null(s->services);
     c->error_message = dup_or_null(s->error_message);
     c->env = map_copy(&s->env);
     c->metadata = map_copy(&s->metadata);
@@ -122,6 +123,7 @@ void sandbox_free(struct sandbox *s)
     free(s->external_user);
     free(s->external_project);
     free(s->external_workspace);
+    free(s->services);
     free(s->error_message);
     strmap_release(&s->env);
     strmap_release(&s->metadata);

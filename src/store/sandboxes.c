@@ -238,6 +238,25 @@ int store_set_keepalive(struct store *s, const struct sandbox_id *id, int64_t un
     return writer_run(s->writer, do_set_keepalive, &k, false, err);
 }
 
+struct services_text {
+    const struct sandbox_id *id;
+    const char *json;
+};
+
+static int do_set_services(struct db *db, void *arg, struct err *err)
+{
+    const struct services_text *v = arg;
+    return change(db, Q_SANDBOX_SET_SERVICES,
+                  ARGS(ARG_TEXT("id", v->id->text), ARG_TEXT("services", v->json)), err);
+}
+
+int store_set_services(struct store *s, const struct sandbox_id *id, const char *json,
+                       struct err *err)
+{
+    struct services_text v = { id, json };
+    return writer_run(s->writer, do_set_services, &v, false, err);
+}
+
 struct external {
     const struct sandbox_id *id;
     const char *user, *project, *workspace;

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cleanup.h"
 #include "base/limits.h"
 #include "base/str.h"
 
@@ -298,6 +299,29 @@ static int get_u16v(const struct field *f, const json_t *j, const struct place *
 static int decode(const struct shape *shape, json_t *j, const struct place *at, void *obj,
                   struct err *err);
 
+static int get_list(const struct field *f, json_t *j, const struct place *at, struct objv *ret,
+                    struct err *err)
+{
+    size_t i, size = (size_t)f->lo;
+    json_t *item;
+    if (!json_is_array(j))
+        return wrong(at, err, "must be a list of objects");
+    if (json_array_size(j) > (size_t)f->hi)
+        return err_set(err, ERR_INVALID, "%s: more than %lld items", at->path, (long long)f->hi);
+    objv_release(f->shape, size, ret);
+    ret->items = mem_new(json_array_size(j), size);
+    json_array_foreach(j, i, item)
+    {
+        char index[24];
+        (void)snprintf(index, sizeof index, "%zu", i);
+        struct place p = below(at, index);
+        ret->count++;
+        if (decode(f->shape, item, &p, (char *)ret->items + i * size, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 static int decode_field(const struct field *f, json_t *j, const struct place *at, char *to,
                         struct err *err)
 {
@@ -334,6 +358,8 @@ static int decode_field(const struct field *f, json_t *j, const struct place *at
         return get_map(f, j, at, (struct strmap *)(void *)to, err);
     case FIELD_TYPE_U16V:
         return get_u16v(f, j, at, (struct u16v *)(void *)to, err);
+    case FIELD_TYPE_LIST:
+        return get_list(f, j, at, (struct objv *)(void *)to, err);
     case FIELD_TYPE_OBJ:
         return decode(f->shape, j, at, to, err);
     }
@@ -391,6 +417,40 @@ int json_decode(const struct shape *shape, const char *text, size_t len, void *o
     if (rc < 0)
         shape_release(shape, obj);
     return rc;
+}
+
+int json_command(const char *json, struct strv *ret, struct err *err)
+{
+    struct json *j = NULL;
+    if (json_parse(json, strlen(json), &j, err) < 0)
+        return -1;
+    AUTO(json) struct json *list = j;
+    struct strv argv = { 0 };
+    const char *text = json_text(list);
+    if (text && *text) {
+        strv_add(&argv, "/bin/sh");
+        strv_add(&argv, "-c");
+        strv_add(&argv, text);
+    }
+    size_t n = json_count(list);
+    if (argv.count == 0 && n == 0)
+        return err_set(err, ERR_INVALID,
+                       "cmd: must be a list of strings, or one string for the "
+                       "shell, and not empty");
+    if (n > EXEC_ARGS_MAX)
+        return err_set(err, ERR_INVALID, "cmd: %zu items, at most %d are allowed", n,
+                       EXEC_ARGS_MAX);
+    for (size_t i = 0; i < n; i++) {
+        const char *item = json_text(json_item(list, i));
+        if (!item || (i == 0 && !*item)) {
+            strv_release(&argv);
+            return err_set(err, ERR_INVALID,
+                           item ? "cmd[%zu]: must not be empty" : "cmd[%zu]: must be a string", i);
+        }
+        strv_add(&argv, item);
+    }
+    *ret = argv;
+    return 0;
 }
 
 /* --- maps --- */

@@ -21,20 +21,20 @@ INSERT INTO sandbox (
     cpu_milli, pids, disk_mib, nofile, memory_high, visibility, idle_policy, ports, env, metadata,
     external_user, external_project, external_workspace, error_message, created_at_ms,
     updated_at_ms, last_active_at_ms, stopped_at_ms, keepalive_until_ms,
-    idle_timeout_ms, stop_timeout_ms)
+    idle_timeout_ms, stop_timeout_ms, services)
 VALUES (
     :id, :state, :secret, :tenant, :node, :purge, :image, :image_digest, :container_id, :epoch,
     :memory_mib, :cpu_milli, :pids, :disk_mib, :nofile, :memory_high, :visibility, :idle_policy,
     :ports, :env, :metadata, :external_user, :external_project, :external_workspace,
     :error_message, :created_at_ms, :updated_at_ms, :last_active_at_ms, :stopped_at_ms,
-    :keepalive_until_ms, :idle_timeout_ms, :stop_timeout_ms);
+    :keepalive_until_ms, :idle_timeout_ms, :stop_timeout_ms, :services);
 
 -- :sandbox_load  () -> rows; columns in the order of the row table in rows.c (checked at open)
 SELECT id, state, secret, tenant, node, purge, image, image_digest, container_id, epoch, memory_mib,
     cpu_milli, pids, disk_mib, nofile, memory_high, visibility, idle_policy, ports, env, metadata,
     external_user, external_project, external_workspace, error_message, created_at_ms,
     updated_at_ms, last_active_at_ms, stopped_at_ms, keepalive_until_ms,
-    idle_timeout_ms, stop_timeout_ms
+    idle_timeout_ms, stop_timeout_ms, services
 FROM sandbox ORDER BY created_at_ms, id;
 
 -- :sandbox_exists  (id) -> 1
@@ -82,6 +82,9 @@ UPDATE sandbox SET keepalive_until_ms = :until_ms WHERE id = :id;
 UPDATE sandbox SET external_user = :user, external_project = :project,
     external_workspace = :workspace
 WHERE id = :id;
+
+-- :sandbox_set_services  (id, services) -> changed rows
+UPDATE sandbox SET services = :services WHERE id = :id;
 
 -- :sandbox_touch  (id, at_ms) -> changed rows; never backwards
 UPDATE sandbox SET last_active_at_ms = :at_ms WHERE id = :id AND last_active_at_ms < :at_ms;

@@ -60,7 +60,8 @@ CREATE TABLE sandbox (
     stopped_at_ms      INTEGER NOT NULL,
     keepalive_until_ms INTEGER NOT NULL,
     idle_timeout_ms    INTEGER NOT NULL,
-    stop_timeout_ms    INTEGER NOT NULL
+    stop_timeout_ms    INTEGER NOT NULL,
+    services           TEXT
 ) STRICT;
 -- Serves the tenant's count and "one sandbox a project".
 CREATE INDEX sandbox_tenant ON sandbox (tenant, external_project);

@@ -1,0 +1,190 @@
+/* Declared services. The row's list was checked when it was written; the file is the sandbox's and
+ * hostile: it is opened as any file of a workspace, bounded, and decoded strictly. */
+#include "declared.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/limits.h"
+#include "base/str.h"
+#include "inside.h"
+#include "wire/json.h"
+#include "wire/yaml.h"
+
+#define FILE_BYTES_MAX (64 * KIB)
+
+struct list_body {
+    struct objv services;
+};
+static const struct field list_rows[] = {
+    FIELD_LIST(struct list_body, services, struct service, &service_shape, .hi = SERVICES_MAX,
+               .flags = FIELD_NULLABLE),
+};
+static const struct shape list_shape = SHAPE("sandbox.yaml", list_rows);
+
+static char *dup_or_null(const char *text)
+{
+    return text ? str_dup(text) : NULL;
+}
+
+void declared_copy(struct service *to, const struct service *from)
+{
+    *to = (struct service){ .name = str_dup(from->name),
+                            .cmd = str_dup(from->cmd),
+                            .cwd = dup_or_null(from->cwd),
+                            .port = from->port,
+                            .health_path = dup_or_null(from->health_path),
+                            .restart = from->restart };
+    for (size_t i = 0; i < from->env.count; i++)
+        strmap_add(&to->env, from->env.names[i], from->env.values[i]);
+}
+
+/* Takes those that are not there yet by name. */
+static int take(struct services *to, const struct objv *from, struct err *err)
+{
+    const struct service *items = from->items;
+    for (size_t i = 0; i < from->count; i++) {
+        struct strv argv = { 0 };
+        bool there = false;
+        for (size_t k = 0; k < to->count; k++)
+            there = there || str_eq(to->items[k].name, items[i].name);
+        if (service_check(&items[i], err) < 0 || json_command(items[i].cmd, &argv, err) < 0)
+            return err_wrap(err, "services.%zu", i);
+        strv_release(&argv);
+        if (!there && to->count < SERVICES_MAX)
+            declared_copy(&to->items[to->count++], &items[i]);
+    }
+    return 0;
+}
+
+static int read_row(const struct sandbox *s, struct services *ret, struct err *err)
+{
+    struct list_body body = { 0 };
+    if (!s->services)
+        return 0;
+    if (json_decode(&list_shape, s->services, strlen(s->services), &body, err) < 0)
+        return err_wrap(err, "services of the row");
+    int rc = take(ret, &body.services, err);
+    shape_release(&list_shape, &body);
+    return rc;
+}
+
+static int read_file(struct core *c, const struct sandbox *s, struct services *ret, struct err *err)
+{
+    struct list_body body = { 0 };
+    struct file_path path;
+    uint64_t size;
+    AUTO(fd) int root = -1;
+    AUTO(fd) int fd = -1;
+    AUTO(buf) struct buf text = BUF_INIT(FILE_BYTES_MAX);
+    if (file_path_parse(DECLARED_FILE, &path, err) < 0 ||
+        volume_open(c->p.volume, &s->id, &root, err) < 0)
+        return err->code == ERR_NOT_FOUND ? 0 : -1;
+    if (file_open(root, &path, &fd, &size, err) < 0)
+        return err->code == ERR_NOT_FOUND ? 0 : err_wrap(err, "sandbox.yaml");
+    if (fd_read_to_end(fd, &text, err) < 0 ||
+        yaml_decode(&list_shape, buf_str(&text), text.len, &body, err) < 0)
+        return err_wrap(err, "sandbox.yaml");
+    int rc = take(ret, &body.services, err);
+    shape_release(&list_shape, &body);
+    return rc < 0 ? err_wrap(err, "sandbox.yaml") : 0;
+}
+
+int declared_read(struct core *c, const struct sandbox *s, struct services *ret, struct err *err)
+{
+    *ret = (struct services){ 0 };
+    if (read_row(s, ret, err) < 0)
+        return -1;
+    return read_file(c, s, ret, err);
+}
+
+static void put_one(struct json_out *o, const struct service *v)
+{
+    json_open(o, NULL);
+    json_put(o, "name", v->name);
+    json_put_raw(o, "cmd", v->cmd);
+    if (v->cwd)
+        json_put(o, "cwd", v->cwd);
+    if (v->env.count) {
+        json_open(o, "env");
+        for (size_t i = 0; i < v->env.count; i++)
+            json_put(o, v->env.names[i], v->env.values[i]);
+        json_close(o);
+    }
+    if (v->port)
+        json_put_int(o, "port", v->port);
+    if (v->health_path)
+        json_put(o, "health_path", v->health_path);
+    json_put(o, "restart", service_restart_names[v->restart]);
+    json_close(o);
+}
+
+int declared_to_json(const struct service *items, size_t count, char **ret, struct err *err)
+{
+    struct buf b = BUF_INIT(SERVICES_MAX * EXEC_SPEC_MAX);
+    struct json_out o = JSON_OUT(&b);
+    if (count > SERVICES_MAX)
+        return err_set(err, ERR_INVALID, "services: more than %d", SERVICES_MAX);
+    json_open(&o, NULL);
+    json_list(&o, "services");
+    for (size_t i = 0; i < count; i++) {
+        struct strv argv = { 0 };
+        int rc = service_check(&items[i], err);
+        if (rc == 0)
+            rc = json_command(items[i].cmd, &argv, err);
+        strv_release(&argv);
+        if (rc == 0)
+            rc = core_check_env(&items[i].env, err);
+        for (size_t k = 0; k < i && rc == 0; k++)
+            if (str_eq(items[k].name, items[i].name))
+                rc = err_set(err, ERR_INVALID, "name: %s is there twice", items[i].name);
+        if (rc < 0) {
+            buf_release(&b);
+            return err_wrap(err, "services.%zu", i);
+        }
+        put_one(&o, &items[i]);
+    }
+    json_unlist(&o);
+    json_close(&o);
+    *ret = buf_take(&b);
+    return 0;
+}
+
+static void show_services(struct sandbox *row, void *ctx)
+{
+    free(row->services);
+    row->services = str_dup(ctx);
+}
+
+int declared_add(struct core *c, const struct sandbox *s, const struct service *spec,
+                 struct err *err)
+{
+    struct services list = { 0 };
+    AUTO(free) char *json = NULL;
+    const struct sandbox *now = registry_get(c->registry, &s->id);
+    int rc =
+        now ? read_row(now, &list, err) : err_set(err, ERR_NOT_FOUND, "no sandbox %s", s->id.text);
+    core_unref(now);
+    size_t at = 0;
+    while (rc == 0 && at < list.count && !str_eq(list.items[at].name, spec->name))
+        at++;
+    if (rc == 0 && at == SERVICES_MAX)
+        rc = err_set(err, ERR_CAPACITY, "the sandbox has %d services already", SERVICES_MAX);
+    if (rc == 0) {
+        if (at < list.count)
+            shape_release(&service_shape, &list.items[at]);
+        else
+            list.count++;
+        declared_copy(&list.items[at], spec);
+        rc = declared_to_json(list.items, list.count, &json, err);
+    }
+    if (rc == 0)
+        rc = store_set_services(c->p.store, &s->id, json, err);
+    if (rc == 0)
+        (void)registry_update(c->registry, &s->id, show_services, json); /* gone: nothing to show */
+    services_release(&list);
+    return rc;
+}

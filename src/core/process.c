@@ -1,0 +1,497 @@
+/* What owners do with kept processes: start, list, signal, feed, resize, remove, follow. Ownership
+ * is the sandbox's: every call begins with its row. */
+#include "core/process.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "inside.h"
+#include "proc.h"
+#include "wire/frames.h"
+#include "wire/json.h"
+
+#define FEED_CHUNK (32 * KIB)
+#define STARTED_WAIT_MS 5000
+#define END_WAIT_MS 1000 /* for the stream to take a TERM; then KILL overtakes */
+
+const char *process_state_name(enum process_state s)
+{
+    static const char *const words[PROCESS_STATE_COUNT] = {
+#define PROCESS_WORD(name, word, truth) [PROCESS_##name] = word,
+        PROCESS_STATES(PROCESS_WORD)
+#undef PROCESS_WORD
+    };
+    return words[s];
+}
+
+void process_release(struct process *p)
+{
+    free(p->argv);
+    free(p->cwd);
+    free(p->service);
+    p->argv = p->cwd = p->service = NULL;
+}
+
+static void copy_info(struct procs *t, struct proc *p, struct process *ret)
+{
+    procs_lock(t);
+    *ret = p->info;
+    procs_unlock(t);
+    ret->argv = str_dup(p->info.argv);
+    ret->cwd = p->info.cwd ? str_dup(p->info.cwd) : NULL;
+    ret->service = p->info.service ? str_dup(p->info.service) : NULL;
+}
+
+/* The proc with a reference, when the sandbox is the caller's. */
+static struct proc *find(struct core *c, const struct caller *who, const struct sandbox_id *sandbox,
+                         const struct sandbox_id *id, struct err *err)
+{
+    const struct sandbox *s = core_own_row(c, who, sandbox, err);
+    if (!s)
+        return NULL;
+    core_unref(s);
+    struct proc *p = procs_find(c->procs, sandbox, id);
+    if (!p)
+        (void)err_set(err, ERR_NOT_FOUND, "no process %s", id->text);
+    return p;
+}
+
+/* --- start --- */
+
+static char *argv_json(const struct strv *argv)
+{
+    struct buf b = BUF_INIT(EXEC_SPEC_MAX * 6);
+    struct json_out o = JSON_OUT(&b);
+    json_list(&o, NULL);
+    for (size_t i = 0; i < argv->count; i++)
+        json_put(&o, NULL, argv->items[i]);
+    json_unlist(&o);
+    return buf_take(&b);
+}
+
+static uint64_t new_number(void)
+{
+    uint64_t n;
+    random_bytes(&n, sizeof n);
+    return (n >> 1) | 1; /* fits SQLite's integers, is not 0 */
+}
+
+static int add_record(struct core *c, const struct sandbox *s, const struct process_spec *spec,
+                      uint64_t number, struct proc **ret, struct err *err)
+{
+    struct process info = { .sandbox = s->id,
+                            .epoch = s->epoch,
+                            .number = number,
+                            .pty = spec->cols != 0,
+                            .started_at_ms = clock_wall_ms() };
+    sandbox_id_new(&info.id);
+    info.argv = argv_json(spec->argv);
+    info.cwd = spec->cwd ? str_dup(spec->cwd) : NULL;
+    info.service = spec->service ? str_dup(spec->service) : NULL;
+    struct store_process row = { .id = info.id,
+                                 .sandbox = s->id,
+                                 .node = s->node,
+                                 .tenant = s->tenant,
+                                 .epoch = s->epoch,
+                                 .number = number,
+                                 .state = str_dup(process_state_name(PROCESS_RUNNING)),
+                                 .argv = info.argv,
+                                 .cwd = info.cwd,
+                                 .service = info.service,
+                                 .pty = info.pty,
+                                 .started_at_ms = info.started_at_ms };
+    int rc = store_process_add(c->p.store, &row, err);
+    free(row.state);
+    if (rc < 0) {
+        process_release(&info);
+        return -1;
+    }
+    *ret = procs_add(c->procs, &info);
+    return 0;
+}
+
+/* Waits for STARTED or FAILED. 0, or -1 with the reason of the failure. */
+static int wait_started(struct core *c, struct proc *p, struct err *err)
+{
+    int64_t deadline = clock_mono_ms() + STARTED_WAIT_MS;
+    bool in_time = true;
+    procs_lock(c->procs);
+    while (p->info.pid == 0 && p->info.state == PROCESS_RUNNING && in_time)
+        in_time = procs_wait(c->procs, p, deadline);
+    int failed = p->failed_errno;
+    uint8_t step = p->failed_step;
+    procs_unlock(c->procs);
+    if (!in_time)
+        return err_set(err, ERR_TIMEOUT, "the process was not heard to start; it may have");
+    if (failed && step == STEP_CWD)
+        return err_set(err, ERR_INVALID, "cwd: %s",
+                       failed == ENOENT ? "no such directory" : core_failed_why(failed));
+    if (failed && step == STEP_EXEC)
+        return err_set(err, ERR_INVALID, "cmd: %s", core_failed_why(failed));
+    if (failed)
+        return err_set(err, ERR_CAPACITY, "the process could not be started: %s",
+                       core_failed_why(failed));
+    return 0;
+}
+
+static int start_in(struct core *c, const struct sandbox *s, const struct process_spec *spec,
+                    struct proc **ret, struct err *err)
+{
+    int fd = -1;
+    if (procs_running(c->procs, &s->id) >= PROCESS_RUNNING_MAX)
+        return err_set(err, ERR_CAPACITY, "%d processes run in this sandbox already",
+                       PROCESS_RUNNING_MAX);
+    struct core_command cmd = { .argv = spec->argv,
+                                .cwd = spec->cwd,
+                                .env = spec->env,
+                                .timeout_ms = spec->timeout_ms,
+                                .flags = (uint32_t)SPAWN_KEEP |
+                                         (spec->cols ? (uint32_t)SPAWN_PTY : 0) |
+                                         (spec->stdin_open ? (uint32_t)SPAWN_STDIN : 0),
+                                .process = new_number(),
+                                .cols = spec->cols,
+                                .rows = spec->rows };
+    struct proc *p;
+    if (add_record(c, s, spec, cmd.process, &p, err) < 0)
+        return -1;
+    p->eof = !spec->stdin_open && !spec->cols;
+    int rc = core_spawn(c, s, &cmd, &fd, err);
+    if (rc == 0) {
+        procs_take_stream(c->procs, p, fd);
+        rc = wait_started(c, p, err);
+    }
+    if (rc < 0 && err->code != ERR_TIMEOUT) { /* it never was: no trace of it is of use */
+        struct err ignored;
+        if (procs_remove(c->procs, p, &ignored) < 0)
+            log_warn("process.record_stays", KV_STR("id", p->info.id.text), KV_ERR(&ignored));
+    }
+    if (rc < 0) {
+        procs_unref(c->procs, p);
+        return -1;
+    }
+    procs_prune(c->procs, &s->id);
+    *ret = p;
+    return 0;
+}
+
+int core_process_start_in(struct core *c, const struct sandbox *s, const struct process_spec *spec,
+                          struct process *ret, struct err *err)
+{
+    struct proc *p;
+    if (start_in(c, s, spec, &p, err) < 0)
+        return -1;
+    copy_info(c->procs, p, ret);
+    procs_unref(c->procs, p);
+    return 0;
+}
+
+int core_process_start(struct core *c, const struct caller *who, const struct sandbox_id *sandbox,
+                       const struct process_spec *spec, struct process *ret, struct err *err)
+{
+    const struct sandbox *s;
+    if (core_start(c, who, sandbox, &s, err) < 0)
+        return -1;
+    registry_touch(c->registry, sandbox);
+    int rc = core_process_start_in(c, s, spec, ret, err);
+    core_unref(s);
+    return rc;
+}
+
+int core_process_adopt(struct core *c, const struct sandbox *s, const struct process_spec *spec,
+                       uint64_t number, struct err *err)
+{
+    struct frame_attached at;
+    int fd;
+    if (link_attach(c->p.link, &s->id, number, 0, clock_mono_ms() + STARTED_WAIT_MS, &fd, &at,
+                    err) < 0)
+        return -1;
+    struct proc *p;
+    if (add_record(c, s, spec, number, &p, err) < 0) {
+        (void)close(fd); /* the agent goes on keeping it; its end of the sandbox is its end */
+        return -1;
+    }
+    procs_lock(c->procs);
+    p->info.bytes = at.first;
+    p->info.pid = at.pid;
+    p->eof = true;
+    procs_unlock(c->procs);
+    procs_take_stream(c->procs, p, fd);
+    procs_unref(c->procs, p);
+    return 0;
+}
+
+/* --- look --- */
+
+int core_process_get(struct core *c, const struct caller *who, const struct sandbox_id *sandbox,
+                     const struct sandbox_id *id, struct process *ret, struct err *err)
+{
+    struct proc *p = find(c, who, sandbox, id, err);
+    if (!p)
+        return -1;
+    copy_info(c->procs, p, ret);
+    procs_unref(c->procs, p);
+    return 0;
+}
+
+int core_process_list(struct core *c, const struct caller *who, const struct sandbox_id *sandbox,
+                      struct process **ret, size_t *ret_count, struct err *err)
+{
+    const struct sandbox *s = core_own_row(c, who, sandbox, err);
+    struct proc **list;
+    if (!s)
+        return -1;
+    core_unref(s);
+    size_t n = procs_list(c->procs, sandbox, &list);
+    *ret = mem_new(n, sizeof **ret);
+    *ret_count = n;
+    for (size_t i = 0; i < n; i++) {
+        copy_info(c->procs, list[i], &(*ret)[i]);
+        procs_unref(c->procs, list[i]);
+    }
+    free(list);
+    return 0;
+}
+
+/* --- act --- */
+
+static int still_runs(struct core *c, struct proc *p, struct err *err)
+{
+    procs_lock(c->procs);
+    bool runs = p->info.state == PROCESS_RUNNING && !p->gone;
+    procs_unlock(c->procs);
+    return runs ? 0 : err_set(err, ERR_CONFLICT, "the process has ended");
+}
+
+int core_process_signal(struct core *c, const struct caller *who, const struct sandbox_id *sandbox,
+                        const struct sandbox_id *id, uint32_t signal, bool tree, struct err *err)
+{
+    struct proc *p = find(c, who, sandbox, id, err);
+    const struct sandbox *s = NULL;
+    if (!p)
+        return -1;
+    int rc = still_runs(c, p, err);
+    if (rc == 0)
+        rc = core_start(c, who, sandbox, &s, err); /* a frozen sandbox takes no signals */
+    if (rc == 0)
+        rc = link_signal_process(c->p.link, sandbox, p->info.number, signal, tree, err);
+    core_unref(s);
+    procs_unref(c->procs, p);
+    return rc;
+}
+
+/* A descriptor of the stream that is ours alone to write to, or -1. */
+static int take_feed_any(struct core *c, struct proc *p, int64_t deadline_ms, struct err *err)
+{
+    struct procs *t = c->procs;
+    bool in_time = true;
+    procs_lock(t);
+    while (p->info.state == PROCESS_RUNNING && (p->feeding || p->fd < 0) && in_time)
+        in_time = procs_wait(t, p, deadline_ms);
+    int fd = -1;
+    if (p->info.state == PROCESS_RUNNING && !p->feeding && p->fd >= 0) {
+        fd = dup(p->fd);
+        p->feeding = fd >= 0;
+    }
+    bool runs = p->info.state == PROCESS_RUNNING;
+    procs_unlock(t);
+    if (fd >= 0)
+        return fd;
+    if (!runs)
+        return err_set(err, ERR_CONFLICT, "the process has ended");
+    return err_set(err, ERR_TIMEOUT, "its stdin is busy");
+}
+
+/* As take_feed_any, for bytes of stdin. */
+static int take_feed(struct core *c, struct proc *p, int64_t deadline_ms, struct err *err)
+{
+    procs_lock(c->procs);
+    bool eof = p->eof;
+    procs_unlock(c->procs);
+    return eof ? err_set(err, ERR_CONFLICT, "its stdin is closed")
+               : take_feed_any(c, p, deadline_ms, err);
+}
+
+static void give_feed(struct core *c, struct proc *p, bool eof)
+{
+    procs_lock(c->procs);
+    p->feeding = false;
+    p->eof = p->eof || (eof && !p->info.pty);
+    cond_broadcast(&p->changed);
+    procs_unlock(c->procs);
+}
+
+/* One frame, whole or not at all: it is begun only when there is room for all of it (see exec.c).
+ */
+static int send_frame(int fd, enum frame_type type, const void *data, size_t len,
+                      int64_t deadline_ms, struct err *err)
+{
+    uint8_t head[FRAME_HEADER];
+    frame_header(head, type, (uint32_t)len);
+    int ready = fd_wait(fd, POLLOUT, deadline_ms);
+    if (ready == 0)
+        return err_set(err, ERR_TIMEOUT, "the process does not read its input");
+    if (ready < 0 || send(fd, head, sizeof head, MSG_NOSIGNAL | (len ? MSG_MORE : 0)) < 0)
+        return err_set(err, ERR_CONFLICT, "the process has ended");
+    for (size_t sent = 0; sent < len;) {
+        ssize_t n = send(fd, (const char *)data + sent, len - sent, MSG_NOSIGNAL);
+        if (n <= 0)
+            return err_set(err, ERR_CONFLICT, "the process has ended");
+        sent += (size_t)n;
+    }
+    return 0;
+}
+
+int core_process_feed(struct core *c, const struct caller *who, const struct sandbox_id *sandbox,
+                      const struct sandbox_id *id, const void *data, size_t len, bool eof,
+                      size_t *ret_taken, struct err *err)
+{
+    int64_t deadline = clock_mono_ms() + PROCESS_FEED_MS;
+    const struct sandbox *s = NULL;
+    *ret_taken = 0;
+    struct proc *p = find(c, who, sandbox, id, err);
+    if (!p)
+        return -1;
+    int rc = still_runs(c, p, err);
+    if (rc == 0)
+        rc = core_start(c, who, sandbox, &s, err);
+    core_unref(s);
+    AUTO(fd) int fd = rc == 0 ? take_feed(c, p, deadline, err) : -1;
+    if (fd < 0) {
+        procs_unref(c->procs, p);
+        return -1;
+    }
+    registry_touch(c->registry, sandbox);
+    while (rc == 0 && *ret_taken < len) {
+        size_t n = len - *ret_taken < FEED_CHUNK ? len - *ret_taken : FEED_CHUNK;
+        rc = send_frame(fd, FRAME_STDIN, (const char *)data + *ret_taken, n, deadline, err);
+        if (rc == 0)
+            *ret_taken += n;
+    }
+    if (rc == 0 && eof)
+        rc = send_frame(fd, FRAME_EOF, NULL, 0, deadline, err);
+    give_feed(c, p, eof && rc == 0);
+    procs_unref(c->procs, p);
+    return rc;
+}
+
+int core_process_resize(struct core *c, const struct caller *who, const struct sandbox_id *sandbox,
+                        const struct sandbox_id *id, uint16_t cols, uint16_t rows, struct err *err)
+{
+    int64_t deadline = clock_mono_ms() + PROCESS_FEED_MS;
+    uint8_t size[4];
+    struct proc *p = find(c, who, sandbox, id, err);
+    if (!p)
+        return -1;
+    int rc = p->info.pty ? 0 : err_set(err, ERR_CONFLICT, "the process has no terminal");
+    AUTO(fd) int fd = rc == 0 ? take_feed_any(c, p, deadline, err) : -1;
+    if (fd < 0) {
+        procs_unref(c->procs, p);
+        return -1;
+    }
+    frame_set_u16(size, cols);
+    frame_set_u16(size + 2, rows);
+    rc = send_frame(fd, FRAME_RESIZE, size, sizeof size, deadline, err);
+    give_feed(c, p, false);
+    procs_unref(c->procs, p);
+    return rc;
+}
+
+int core_end_process(struct core *c, struct proc *p, struct err *err)
+{
+    uint8_t grace[4];
+    int64_t deadline = clock_mono_ms() + END_WAIT_MS;
+    AUTO(fd) int fd = take_feed_any(c, p, deadline, err);
+    if (fd < 0)
+        return link_signal_process(c->p.link, &p->info.sandbox, p->info.number, SIGKILL, true, err);
+    frame_set_u32(grace, EXEC_KILL_GRACE_MS);
+    int rc = send_frame(fd, FRAME_KILL, grace, sizeof grace, deadline, err);
+    give_feed(c, p, false);
+    return rc;
+}
+
+int core_process_remove(struct core *c, const struct caller *who, const struct sandbox_id *sandbox,
+                        const struct sandbox_id *id, struct err *err)
+{
+    struct proc *p = find(c, who, sandbox, id, err);
+    if (!p)
+        return -1;
+    int rc = procs_remove(c->procs, p, err);
+    procs_unref(c->procs, p);
+    return rc;
+}
+
+/* --- follow --- */
+
+struct follow {
+    struct core *core;
+    struct proc *proc;
+};
+
+int core_follow(struct core *c, const struct caller *who, const struct sandbox_id *sandbox,
+                const struct sandbox_id *id, struct follow **ret, struct err *err)
+{
+    struct proc *p = find(c, who, sandbox, id, err);
+    if (!p)
+        return -1;
+    if (procs_load_output(c->procs, p, err) < 0) {
+        procs_unref(c->procs, p);
+        return -1;
+    }
+    *ret = mem_new(1, sizeof **ret);
+    **ret = (struct follow){ c, p };
+    return 0;
+}
+
+void follow_free(struct follow *f)
+{
+    if (!f)
+        return;
+    procs_unref(f->core->procs, f->proc);
+    free(f);
+}
+
+int follow_next(struct follow *f, uint64_t offset, void *data, size_t size, int64_t deadline_ms,
+                struct follow_chunk *ret, struct err *err)
+{
+    struct procs *t = f->core->procs;
+    struct proc *p = f->proc;
+    *ret = (struct follow_chunk){ .offset = offset };
+    bool in_time = true;
+    procs_lock(t);
+    for (;;) {
+        uint64_t at;
+        ret->len = plog_read(&p->log, offset, data, size, &ret->stream, &at);
+        if (ret->len > 0) {
+            ret->offset = at;
+            ret->lost = at - offset;
+            break;
+        }
+        if (p->gone || p->info.state != PROCESS_RUNNING) {
+            ret->ended = true;
+            ret->lost = p->info.bytes > offset ? p->info.bytes - offset : 0;
+            break;
+        }
+        if (!in_time)
+            break;
+        in_time = procs_wait(t, p, deadline_ms);
+    }
+    procs_unlock(t);
+    (void)err; /* memory only: nothing can fail today; a reader of files may one day */
+    return 0;
+}
+
+void follow_process(struct follow *f, struct process *ret)
+{
+    copy_info(f->core->procs, f->proc, ret);
+}

@@ -1,0 +1,45 @@
+/* Services: their field table and rules. */
+#include "model/service.h"
+
+#include <string.h>
+
+#include "base/limits.h"
+#include "base/str.h"
+
+const char *const service_restart_names[] = { "always", "on-failure", "never", NULL };
+
+static const struct field rows[] = {
+    FIELD_STR(struct service, name, .lo = 1, .hi = SERVICE_NAME_MAX, .flags = FIELD_REQUIRED,
+              .help = "what it is called"),
+    FIELD_ANY(struct service, cmd, .flags = FIELD_REQUIRED,
+              .help = "a list of strings, or one string for the shell"),
+    FIELD_STR(struct service, cwd, .lo = 1, .hi = PATH_BYTES_MAX, .flags = FIELD_NULLABLE),
+    FIELD_MAP(struct service, env, .hi = SANDBOX_ENV_MAX, .flags = FIELD_NULLABLE | FIELD_SECRET),
+    FIELD_U32(struct service, port, .lo = 1, .hi = 65535, .flags = FIELD_NULLABLE),
+    FIELD_STR(struct service, health_path, .lo = 1, .hi = 1024, .flags = FIELD_NULLABLE),
+    FIELD_ENUM(struct service, restart, .names = service_restart_names, .flags = FIELD_NULLABLE),
+};
+const struct shape service_shape = SHAPE("service", rows);
+
+void services_release(struct services *s)
+{
+    for (size_t i = 0; i < s->count; i++)
+        shape_release(&service_shape, &s->items[i]);
+    s->count = 0;
+}
+
+int service_check(const struct service *s, struct err *err)
+{
+    for (const char *c = s->name; *c; c++) {
+        bool letter = (*c >= 'a' && *c <= 'z') || (*c >= '0' && *c <= '9');
+        if (!letter && !(*c == '-' && c != s->name))
+            return err_set(
+                err, ERR_INVALID,
+                "name: has small letters, digits and inner hyphens, and does not begin with one");
+    }
+    if (s->health_path && s->health_path[0] != '/')
+        return err_set(err, ERR_INVALID, "health_path: must begin with /");
+    if (s->health_path && !s->port)
+        return err_set(err, ERR_INVALID, "health_path: needs a port");
+    return 0;
+}
