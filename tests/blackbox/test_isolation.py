@@ -50,7 +50,7 @@ def test_the_container_is_made_as_written_here(daemon, engine, box):
     mounts = host.pop("Mounts")
     empty = {k for k, v in host.items() if v in (None, "", 0, False, [], {})}
     assert {k: v for k, v in host.items() if k not in empty} == {
-        "NetworkMode": f"sandboxed_{daemon.instance}", "ReadonlyRootfs": True, "CapDrop": ["ALL"],
+        "NetworkMode": f"sandboxed-{daemon.instance}", "ReadonlyRootfs": True, "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges"], "IpcMode": "private", "CgroupnsMode": "private",
         "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
         "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "1"}},
@@ -77,7 +77,7 @@ def test_the_container_is_made_as_written_here(daemon, engine, box):
     assert ours == {"sandboxed.instance": daemon.instance, "sandboxed.id": box.id,
                     "sandboxed.epoch": "1"}
     assert seen["Name"] == f"/s-{box.id.lower()}" and list(seen["NetworkSettings"]["Networks"]) == [
-        f"sandboxed_{daemon.instance}"]
+        f"sandboxed-{daemon.instance}"]
 
 
 @pytest.mark.quick
@@ -145,12 +145,18 @@ def test_the_view_from_inside(box):
     assert {m for m in got["mounts"] if m != "/" and not ordinary.fullmatch(m)} == {
         "/tmp", "/var/tmp", "/home/sandbox", "/.sandboxed/agent", "/.sandboxed/run"}
     assert got["sockets"] == ["/.sandboxed/run/agent.sock"], "no Engine socket, only the agent's"
-    assert set(got["devices"]) == {"core", "fd", "full", "mqueue", "null", "ptmx", "pts", "random",
+    assert set(got["devices"]) <= {"core", "fd", "full", "mqueue", "null", "ptmx", "pts", "random",
                                    "shm", "stderr", "stdin", "stdout", "tty", "urandom", "zero"}
     assert "agent" in got["one"]
     denied = box.exec("su -c id; mount -t tmpfs x /mnt; unshare -Ur id; chroot / id; "
-                      "kill -9 -1; mknod /tmp/n c 1 3; ulimit -c; dmesg 2>&1 | head -1")
+                      "mknod /tmp/n c 1 3; ulimit -c; dmesg 2>&1 | head -1")
     assert "uid=0" not in denied["stdout"]
+
+
+def test_killing_everything_ends_no_sandbox(daemon, box):
+    reply = box.client.post(f"/sandbox/{box.id}/exec", {"cmd": "kill -9 -1; sleep 30"})
+    assert reply.status in (200, 503), reply
+    assert box.exec("echo well")["stdout"] == "well\n" and box.status == "running"
 
 
 # --- neighbours (T-27) ---
@@ -300,14 +306,11 @@ def test_a_fork_bomb_stays_inside(daemon, make_sandbox, neighbour):
     def watch():
         client = Sandbox(daemon, neighbour.id)
         while not over.is_set():
-            for name, call in [("fork", lambda: os.waitpid(forked(), 0)),
+            for name, call in [("fork", lambda: subprocess.run(["true"], check=True)),
                                ("exec", lambda: client.exec("true")), ("get", client.get)]:
                 began = time.monotonic()
                 call()
                 slowest[name] = max(slowest[name], time.monotonic() - began)
-
-    def forked():
-        return subprocess.Popen(["true"]).pid
 
     together(bomb, watch)
     assert slowest["fork"] < 1 * SLOW and slowest["exec"] < 1.5 * SLOW and slowest["get"] < 0.5 * SLOW, slowest
@@ -352,7 +355,7 @@ print(json.dumps({
 
 
 @pytest.mark.quick
-def test_bad_requests_reach_no_engine(make_daemon, engine_proxy):
+def test_bad_requests_reach_no_engine(engine_proxy, make_daemon):
     d = make_daemon(DOCKER_HOST=engine_proxy.docker_host)
     creates = engine_proxy.count("^POST ")
     for body in [{"image": "evil:latest"}, {"privileged": True}, {"mounts": ["/:/host"]},
