@@ -3,11 +3,13 @@
 #ifndef AGENT_H
 #define AGENT_H
 
+#include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/limits.h"
 #include "wire/frames.h"
 
 struct agent {
@@ -28,6 +30,29 @@ int dial(const struct agent *a, enum frame_hello_kind kind, uint64_t number, int
 /* Writes FRAME_FAILED with its header into out; returns its length. */
 #define FAILED_MAX (FRAME_HEADER + FRAME_FAILED_MIN + 64)
 size_t put_failed(uint8_t out[FAILED_MAX], int error, enum frame_step step);
+
+/* --- ports.c --- */
+struct listener {
+    uint64_t inode; /* of the socket */
+    uint16_t port;
+    bool loopback;
+};
+/* The sandbox's listening TCP sockets, in no order; *ret is good until the next call. */
+size_t listeners(const struct listener **ret);
+/* Writes FRAME_PORTS with its header into out; returns its length. */
+#define PORTS_FRAME_MAX (FRAME_HEADER + 3 * LINK_PORTS_MAX)
+size_t put_ports(uint8_t out[PORTS_FRAME_MAX]);
+
+/* --- errand.c --- */
+#define ERRAND_ROUND_MS 2 /* between two tries to reach a daemon whose queue is full */
+void errand_connect(const struct agent *a, uint64_t number, uint16_t port);
+void errand_refuse(const struct agent *a, uint64_t number, int error, enum frame_step step);
+/* Fills in what to poll for and lowers *until to when errands_advance wants to be called at the
+ * latest; returns the count, at most AGENT_ERRANDS_MAX. */
+size_t errands_watch(struct pollfd *out, int64_t *until);
+void errands_advance(const struct agent *a);
+/* In a fresh fork: closes what is PID 1's. */
+void errands_leave(void);
 
 /* Runs one command to its end, over a stream of its own. Called in a fresh fork; does not return.
  */

@@ -41,6 +41,10 @@ static bool welcome; /* the daemon has answered our hello */
 static int64_t dial_at, dial_pause = AGENT_DIAL_MIN_MS;
 static int64_t sweep_at = NEVER, stop_at = NEVER;
 
+static int64_t ports_at = NEVER, ports_busy_until;
+static uint8_t ports[PORTS_FRAME_MAX]; /* as last told */
+static size_t ports_len;
+
 static uint8_t inbox[FRAME_HEADER + FRAME_PAYLOAD_MAX] __attribute__((aligned(4096)));
 static size_t inbox_len;
 
@@ -53,8 +57,51 @@ static void hang_up(void)
     control = -1;
     welcome = false;
     inbox_len = 0;
+    ports_len = 0;
     dial_at = now_ms() + dial_pause;
     dial_pause = dial_pause * 2 < AGENT_DIAL_MAX_MS ? dial_pause * 2 : AGENT_DIAL_MAX_MS;
+}
+
+/* True when it was sent. A frame of ours always goes as a whole; the daemon may be slow for a
+ * while.
+ */
+static bool tell(const uint8_t *frame, size_t len)
+{
+    ssize_t n = send(control, frame, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return false;
+    if (n != (ssize_t)len)
+        hang_up();
+    return n == (ssize_t)len;
+}
+
+static void look_soon(void)
+{
+    int64_t soon = now_ms() + AGENT_PORTS_FAST_MS;
+    ports_at = soon < ports_at ? soon : ports_at;
+}
+
+/* Nobody can open or close a port while no command runs, so then nobody needs to look. */
+static void look_at_ports(void)
+{
+    uint8_t frame[PORTS_FRAME_MAX];
+    int64_t began = now_ms();
+    ports_at = NEVER;
+    if (!welcome)
+        return;
+    size_t len = put_ports(frame);
+    bool news = len != ports_len || memcmp(frame, ports, len) != 0;
+    if (news && tell(frame, len)) {
+        memcpy(ports, frame, len);
+        ports_len = len;
+        news = false;
+    }
+    int64_t now = now_ms();
+    int64_t pause = now < ports_busy_until ? AGENT_PORTS_FAST_MS : AGENT_PORTS_SLOW_MS;
+    if (pause < AGENT_PORTS_SHARE * (now - began))
+        pause = AGENT_PORTS_SHARE * (now - began);
+    if (welcome && (monitor_count > 0 || news))
+        ports_at = now + pause;
 }
 
 static void redial(void)
@@ -64,32 +111,23 @@ static void redial(void)
         hang_up();
 }
 
-/* Tells the asking thread at once why there will be no monitor, instead of letting it wait. */
-static void refuse(const struct frame_spawn *spec, int error)
-{
-    uint8_t out[FAILED_MAX];
-    int fd = dial(&agent, HELLO_STREAM, spec->number, SOCK_NONBLOCK);
-    if (fd < 0)
-        return;
-    (void)send(fd, out, put_failed(out, error, STEP_FORK),
-               MSG_NOSIGNAL); /* fits, or nobody reads */
-    close(fd);
-}
-
 static void spawn(const struct frame_spawn *spec)
 {
     if (stop_at != NEVER || monitor_count == AGENT_MONITORS_MAX) {
-        refuse(spec, stop_at != NEVER ? ESHUTDOWN : EAGAIN);
+        errand_refuse(&agent, spec->number, stop_at != NEVER ? ESHUTDOWN : EAGAIN, STEP_FORK);
         return;
     }
+    ports_busy_until = now_ms() + AGENT_PORTS_BUSY_MS;
+    look_soon();
     pid_t pid = fork();
     if (pid == 0) {
         close(control);
+        errands_leave();
         monitor_count = 0; /* what is below a monitor is all its own */
         monitor_run(&agent, spec);
     }
     if (pid < 0)
-        refuse(spec, errno);
+        errand_refuse(&agent, spec->number, errno, STEP_FORK);
     else
         monitors[monitor_count++] = pid;
 }
@@ -102,6 +140,7 @@ static int obey(const struct frame *f)
             memcpy(agent.secret, f->payload, FRAME_SECRET);
         agent.has_secret = welcome = true;
         dial_pause = AGENT_DIAL_MIN_MS;
+        ports_at = 0;
         return 0;
     }
     if (f->type == FRAME_PING && f->len == 8 && welcome) {
@@ -109,6 +148,10 @@ static int obey(const struct frame *f)
         frame_header(pong, FRAME_PONG, 8);
         memcpy(pong + FRAME_HEADER, f->payload, 8);
         return send(control, pong, sizeof pong, MSG_NOSIGNAL) == (ssize_t)sizeof pong ? 0 : -1;
+    }
+    if (f->type == FRAME_CONNECT && f->len == 10 && welcome) {
+        errand_connect(&agent, frame_u64(f->payload), frame_u16(f->payload + 8));
+        return 0;
     }
     struct frame_spawn spec;
     if (!welcome || frame_get_spawn(f, &spec) < 0)
@@ -183,6 +226,7 @@ static void reap(void)
         } else if (!monitor_ended(pid) || status != 0) {
             sweep_at = 0;
         }
+        look_soon();
     }
     if (pid < 0 && errno == ECHILD && stop_at != NEVER)
         _exit(0);
@@ -243,18 +287,26 @@ int main(int argc, char **argv, char **environment)
             sweep();
         if (now >= stop_at)
             _exit(0);
+        if (now >= ports_at)
+            look_at_ports();
         int64_t until = sweep_at < stop_at ? sweep_at : stop_at;
         if (control < 0 && dial_at < until)
             until = dial_at;
+        if (ports_at < until)
+            until = ports_at;
+        struct pollfd p[2 + AGENT_ERRANDS_MAX] = {
+            { .fd = agent.signal_fd, .events = POLLIN },
+            { .fd = control, .events = POLLIN },
+        };
+        size_t count = 2 + errands_watch(p + 2, &until);
         int wait = -1;
         now = now_ms();
         if (until != NEVER)
             wait = until > now ? (int)(until - now) : 0;
-        struct pollfd p[] = {
-            { .fd = agent.signal_fd, .events = POLLIN },
-            { .fd = control, .events = POLLIN },
-        };
-        if (poll(p, 2, wait) <= 0)
+        int ready = poll(p, (nfds_t)count, wait);
+        if (count > 2)
+            errands_advance(&agent);
+        if (ready <= 0)
             continue;
         if (p[0].revents) {
             bool asked = signals_take(&agent);

@@ -29,8 +29,9 @@ static struct peer **bucket(struct link *l, const struct sandbox_id *id)
     return &l->peers[hash % PEER_BUCKETS];
 }
 
-static struct peer *peer_find(struct link *l, const struct sandbox_id *id) REQUIRES(&l->lock)
+struct peer *peer_find(struct link *l, const struct sandbox_id *id)
 {
+    mu_held(&l->lock);
     struct peer *p = *bucket(l, id);
     while (p && !sandbox_id_eq(&p->id, id))
         p = p->next;
@@ -58,6 +59,8 @@ static void peer_remove(struct link *l, struct peer *p) REQUIRES(&l->lock)
         cond_signal(&w->changed);
     }
     cond_broadcast(&l->changed);
+    change_note(l, p, LINK_CHANGE_AGENT);
+    peer_reset(p);
     mem_erase(p, sizeof *p);
     free(p);
 }
@@ -65,7 +68,7 @@ static void peer_remove(struct link *l, struct peer *p) REQUIRES(&l->lock)
 int link_new(const char *data_dir, struct link **ret, struct err *err)
 {
     struct link *l = mem_new(1, sizeof *l);
-    l->epoll = -1;
+    l->epoll = l->changes_fd = -1;
     mu_init(&l->lock, MU_LINK);
     cond_init(&l->changed);
     random_bytes(&l->next_number, sizeof l->next_number);
@@ -75,8 +78,9 @@ int link_new(const char *data_dir, struct link **ret, struct err *err)
     if (agent_install(data_dir, &l->agent_path, err) < 0 || fd_mkdirs(l->run_root, 0755, err) < 0)
         goto undo;
     l->epoll = epoll_create1(EPOLL_CLOEXEC);
+    l->changes_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (l->epoll < 0 || fd < 0) {
+    if (l->epoll < 0 || l->changes_fd < 0 || fd < 0) {
         err_sys(err, errno, "agents' link");
         goto undo_fd;
     }
@@ -120,8 +124,14 @@ void link_free(struct link *l)
         conn_close(l, l->wake);
     conn_bury(l);
     mu_unlock(&l->lock);
+    for (struct change *c = l->change_first, *next; c; c = next) {
+        next = c->next;
+        free(c);
+    }
     if (l->epoll >= 0)
         (void)close(l->epoll);
+    if (l->changes_fd >= 0)
+        (void)close(l->changes_fd);
     cond_release(&l->changed);
     mu_release(&l->lock);
     free(l->agent_path);
@@ -227,7 +237,7 @@ static void waiter_remove(struct link *l, const struct sandbox_id *id, const str
     }
 }
 
-/* Sends the request and waits for its stream, under the lock but for the waiting. */
+/* Under the lock but for the waiting. */
 static int ask(struct link *l, const struct sandbox_id *id, uint8_t *frame, size_t len,
                struct waiter *w, int64_t deadline_ms, struct err *err) REQUIRES(&l->lock)
 {
@@ -235,7 +245,7 @@ static int ask(struct link *l, const struct sandbox_id *id, uint8_t *frame, size
     if (!p || !p->control)
         return err_set(err, ERR_UNAVAILABLE, "the sandbox's agent is not connected");
     w->number = l->next_number++;
-    frame_set_u64(frame + FRAME_HEADER, w->number); /* the spec's first member */
+    frame_set_u64(frame + FRAME_HEADER, w->number);
     if (control_send(l, p, frame, len) < 0)
         return err_set(err, ERR_UNAVAILABLE, "the sandbox's agent takes no requests");
     w->next = p->waiters;
@@ -249,6 +259,23 @@ static int ask(struct link *l, const struct sandbox_id *id, uint8_t *frame, size
     if (w->failed)
         return err_set(err, ERR_UNAVAILABLE, "the sandbox's agent went away");
     return err_set(err, ERR_TIMEOUT, "the sandbox's agent did not answer in time");
+}
+
+int stream_ask(struct link *l, const struct sandbox_id *id, uint8_t *frame, size_t len,
+               int64_t deadline_ms, uint64_t *ret_number, int *ret_fd, struct err *err)
+{
+    int64_t latest = clock_mono_ms() + LINK_STREAM_MS;
+    struct waiter w = { .fd = -1 };
+    cond_init(&w.changed);
+    mu_lock(&l->lock);
+    int r = ask(l, id, frame, len, &w, deadline_ms < latest ? deadline_ms : latest, err);
+    mu_unlock(&l->lock);
+    cond_release(&w.changed);
+    if (r < 0)
+        return -1;
+    *ret_number = w.number;
+    *ret_fd = w.fd;
+    return 0;
 }
 
 int link_spawn(struct link *l, const struct sandbox_id *id, struct frame_spawn *s, size_t argv_len,
@@ -266,21 +293,11 @@ int link_spawn(struct link *l, const struct sandbox_id *id, struct frame_spawn *
     struct frame_spawn checked;
     if (frame_get_spawn(&f, &checked) < 0) /* the agent would hang up on us */
         return err_set(err, ERR_INVALID, "not a command that can be run");
-    int64_t latest = clock_mono_ms() + LINK_STREAM_MS;
-    struct waiter w = { .fd = -1 };
-    cond_init(&w.changed);
-    mu_lock(&l->lock);
-    int r =
-        ask(l, id, frame, FRAME_HEADER + len, &w, deadline_ms < latest ? deadline_ms : latest, err);
-    mu_unlock(&l->lock);
-    cond_release(&w.changed);
-    if (FAULT("link.spawn.open") && r == 0) {
-        (void)close(w.fd);
-        return err_set(err, ERR_UNAVAILABLE, "the sandbox's agent went away");
-    }
-    if (r < 0)
+    AUTO(fd) int fd = -1;
+    if (stream_ask(l, id, frame, FRAME_HEADER + len, deadline_ms, &s->number, &fd, err) < 0)
         return -1;
-    s->number = w.number;
-    *ret_fd = w.fd;
+    if (FAULT("link.spawn.open"))
+        return err_set(err, ERR_UNAVAILABLE, "the sandbox's agent went away");
+    *ret_fd = TAKE_FD(fd);
     return 0;
 }

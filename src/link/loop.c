@@ -31,6 +31,7 @@ struct conn *conn_open(struct link *l, struct peer *p, enum conn_kind kind, int 
     struct conn *c = mem_new(1, sizeof *c);
     *c = (struct conn){ .kind = kind, .fd = fd, .peer = p };
     buf_init(&c->out, LINK_OUT_MAX);
+    buf_init(&c->rest, CONTROL_FRAME_MAX);
     struct epoll_event e = { .events = EPOLLIN, .data.ptr = c };
     if (epoll_ctl(l->epoll, EPOLL_CTL_ADD, fd, &e) < 0) {
         (void)close(fd);
@@ -63,6 +64,7 @@ static int conn_release(struct link *l, struct conn *c) REQUIRES(&l->lock)
         pending_remove(l, c);
     (void)epoll_ctl(l->epoll, EPOLL_CTL_DEL, fd, NULL);
     buf_release(&c->out);
+    buf_release(&c->rest);
     c->fd = -1;
     c->dead = true;
     c->next = l->dead;
@@ -76,6 +78,8 @@ void conn_close(struct link *l, struct conn *c)
     struct peer *p = c->peer;
     if (c->kind == CONN_CONTROL && p->control == c) {
         p->control = NULL;
+        peer_reset(p);
+        change_note(l, p, LINK_CHANGE_AGENT);
         /* Their streams will hardly come any more: a command must not wait for a killed sandbox. */
         for (struct waiter *w = p->waiters; w; w = w->next) {
             w->failed = true;
@@ -137,25 +141,42 @@ static void control_flush(struct link *l, struct conn *c) REQUIRES(&l->lock)
     }
 }
 
-/* All that an agent may say here is that it is alive. */
+static int hear(struct link *l, struct peer *p, const struct frame *f) REQUIRES(&l->lock)
+{
+    switch (f->type) {
+    case FRAME_PONG:
+        return 0;
+    case FRAME_PORTS:
+        return ports_hear(l, p, f);
+    case FRAME_KEPT:
+        return kept_hear(l, p, f);
+    default:
+        return -1;
+    }
+}
+
 static void control_read(struct link *l, struct conn *c) REQUIRES(&l->lock)
 {
-    ssize_t n = recv(c->fd, c->in + c->in_len, sizeof c->in - c->in_len, MSG_DONTWAIT);
+    uint8_t data[2 * CONTROL_FRAME_MAX];
+    size_t len = c->rest.len, at = 0, size;
+    if (len > 0)
+        memcpy(data, c->rest.data, len);
+    ssize_t n = recv(c->fd, data + len, sizeof data - len, MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n <= 0) {
         conn_close(l, c);
         return;
     }
-    c->in_len += (size_t)n;
+    len += (size_t)n;
     struct frame f;
-    size_t at = 0, size;
     int r;
-    while ((r = frame_parse(c->in + at, c->in_len - at, &f, &size)) > 0 && f.type == FRAME_PONG)
+    while ((r = frame_parse(data + at, len - at, &f, &size)) > 0 && hear(l, c->peer, &f) == 0)
         at += size;
-    c->in_len -= at;
-    memmove(c->in, c->in + at, c->in_len);
-    if (r != 0 || c->in_len == sizeof c->in)
+    buf_release(&c->rest); /* agents are many, and half a frame is rare */
+    buf_init(&c->rest, CONTROL_FRAME_MAX);
+    buf_add(&c->rest, data + at, len - at);
+    if (r != 0 || c->rest.failed)
         conn_close(l, c);
 }
 
@@ -178,8 +199,8 @@ static void welcome(struct link *l, struct conn *c, bool has_secret) REQUIRES(&l
     if (p->control)
         conn_close(l, p->control); /* who knows the secret is the agent; the newer one is alive */
     c->kind = CONN_CONTROL;
-    c->in_len = 0;
     p->control = c;
+    change_note(l, p, LINK_CHANGE_AGENT);
     cond_broadcast(&l->changed);
 }
 

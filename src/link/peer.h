@@ -13,6 +13,9 @@
 
 enum conn_kind { CONN_WAKE, CONN_LISTEN, CONN_PENDING, CONN_CONTROL };
 
+/* The longest frame that an agent may send on its control connection. */
+#define CONTROL_FRAME_MAX (FRAME_HEADER + 3 * LINK_PORTS_MAX)
+
 /* One descriptor that epoll watches. A conn may be closed by any thread that has the lock, but is
  * freed only by the loop, after it has gone through the events that may still point to it. */
 struct conn {
@@ -25,7 +28,8 @@ struct conn {
     int64_t hello_deadline_ms;
     uint8_t in[FRAME_HEADER + FRAME_HELLO_LEN];
     size_t in_len;
-    struct buf out; /* CONTROL: what the agent has not taken yet */
+    struct buf out;  /* CONTROL: what the agent has not taken yet */
+    struct buf rest; /* CONTROL: the beginning of a frame; mostly nothing */
 };
 
 /* A thread that waits for a stream. On that thread's stack. */
@@ -37,6 +41,13 @@ struct waiter {
     struct waiter *next;
 };
 
+/* A sandbox that link_next_change has to tell of. Outlives its peer. */
+struct change {
+    struct sandbox_id id;
+    uint32_t what;
+    struct change *next;
+};
+
 /* One expected sandbox. */
 struct peer {
     struct sandbox_id id;
@@ -45,6 +56,11 @@ struct peer {
     struct conn *listener, *control;
     size_t pending;
     struct waiter *waiters;
+    struct link_port *ports; /* as the agent said last */
+    size_t port_count;
+    uint64_t *kept;
+    size_t kept_count;
+    struct change *change; /* noted and not taken yet */
     struct peer *next;
 };
 
@@ -53,8 +69,11 @@ struct link {
     int epoll;
     unsigned long thread;
     struct mu lock;
-    struct cond changed; /* an agent came or went */
+    struct cond changed; /* an agent came or went, or ports did */
     bool started, stopping;
+    int changes_fd; /* an eventfd, set while there are changes */
+    bool noting;    /* somebody wants to know of changes */
+    struct change *change_first, *change_last;
     struct conn *wake;
     int64_t paused_until_ms; /* 0: no listener is paused */
     uint64_t next_number;
@@ -62,6 +81,28 @@ struct link {
     struct conn *pending_first, *pending_last;
     struct conn *dead;
 };
+
+/* --- link.c --- */
+struct peer *peer_find(struct link *l, const struct sandbox_id *id) REQUIRES(&l->lock);
+/* Sends a request whose payload begins with the number of the stream that answers it, and waits for
+ * that stream. Returns it, or -1. */
+int stream_ask(struct link *l, const struct sandbox_id *id, uint8_t *frame, size_t len,
+               int64_t deadline_ms, uint64_t *ret_number, int *ret_fd, struct err *err);
+
+/* --- ports.c --- */
+/* Reads exactly len bytes of a stream, and no byte more: a descriptor that comes with the next is
+ * not for this call. At most one may come with these; *ret_fd must be -1 before, and NULL is for
+ * where none is wanted. */
+int stream_receive(int stream, uint8_t *data, size_t len, int *ret_fd, int64_t deadline_ms,
+                   struct err *err);
+/* What the agent says of its ports; -1: nonsense. */
+int ports_hear(struct link *l, struct peer *p, const struct frame *f) REQUIRES(&l->lock);
+
+/* --- kept.c --- */
+int kept_hear(struct link *l, struct peer *p, const struct frame *f) REQUIRES(&l->lock);
+/* Forgets what the agent said: it is gone. */
+void peer_reset(struct peer *p);
+void change_note(struct link *l, struct peer *p, uint32_t what) REQUIRES(&l->lock);
 
 /* --- loop.c --- */
 void *loop_run(void *link);

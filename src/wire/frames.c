@@ -7,8 +7,22 @@
 
 #include "base/limits.h"
 
-/* number, timeout_ms, flags, argc, envc; the strings follow: cwd, argv, env. */
-#define SPAWN_FIXED 24
+/* number, timeout_ms, flags, argc, envc, process, cols, rows; the strings follow: cwd, argv, env.
+ */
+#define SPAWN_FIXED 36
+#define SPAWN_KEEPS (uint32_t)(SPAWN_KEEP | SPAWN_KEEP_IF_LISTENING)
+#define SPAWN_ALL (SPAWN_KEEPS | (uint32_t)(SPAWN_STDIN | SPAWN_DETACH | SPAWN_PTY))
+
+uint16_t frame_u16(const uint8_t *p)
+{
+    return (uint16_t)(p[0] | p[1] << 8);
+}
+
+void frame_set_u16(uint8_t *p, uint16_t v)
+{
+    p[0] = (uint8_t)v;
+    p[1] = (uint8_t)(v >> 8);
+}
 
 uint32_t frame_u32(const uint8_t *p)
 {
@@ -48,15 +62,24 @@ static bool type_known(unsigned type)
     case FRAME_SPAWN:
     case FRAME_PING:
     case FRAME_PONG:
+    case FRAME_PORTS:
+    case FRAME_CONNECT:
+    case FRAME_ATTACH:
+    case FRAME_FORGET:
+    case FRAME_KEPT:
+    case FRAME_NUDGE:
     case FRAME_STARTED:
     case FRAME_FAILED:
     case FRAME_STDOUT:
     case FRAME_STDERR:
     case FRAME_EXIT:
+    case FRAME_CONNECTED:
+    case FRAME_ATTACHED:
     case FRAME_STDIN:
     case FRAME_EOF:
     case FRAME_SIGNAL:
     case FRAME_KILL:
+    case FRAME_RESIZE:
         return true;
     default:
         return false;
@@ -145,6 +168,29 @@ int frame_get_exit(const struct frame *f, struct frame_exit *ret)
     return 0;
 }
 
+void frame_put_attached(uint8_t out[FRAME_ATTACHED_LEN], const struct frame_attached *a)
+{
+    frame_set_u64(out, a->first);
+    frame_set_u64(out + 8, a->next);
+    frame_set_u32(out + 16, a->pid);
+    out[20] = a->ended;
+}
+
+int frame_get_attached(const struct frame *f, struct frame_attached *ret)
+{
+    struct frame_attached a = { 0 };
+    if (f->type != FRAME_ATTACHED || f->len != FRAME_ATTACHED_LEN ||
+        get_bool(f->payload[20], &a.ended) < 0)
+        return -1;
+    a.first = frame_u64(f->payload);
+    a.next = frame_u64(f->payload + 8);
+    a.pid = frame_u32(f->payload + 16);
+    if (a.first > a.next)
+        return -1;
+    *ret = a;
+    return 0;
+}
+
 /* Steps over `count` strings; NULL when one does not end before `end`, or (named) when one is not
  * NAME=value. */
 static const char *skip_strings(const char *at, const char *end, uint32_t count, bool named)
@@ -175,10 +221,15 @@ int frame_get_spawn(const struct frame *f, struct frame_spawn *ret)
         .flags = frame_u32(f->payload + 12),
         .argc = frame_u32(f->payload + 16),
         .envc = frame_u32(f->payload + 20),
+        .process = frame_u64(f->payload + 24),
+        .cols = frame_u16(f->payload + 32),
+        .rows = frame_u16(f->payload + 34),
         .cwd = at,
     };
     if (s.argc == 0 || s.argc > EXEC_ARGS_MAX || s.envc > EXEC_ENV_MAX ||
-        (s.flags & ~(uint32_t)(SPAWN_STDIN | SPAWN_DETACH)) != 0)
+        (s.flags & ~SPAWN_ALL) != 0 || (s.flags & SPAWN_KEEPS) == SPAWN_KEEPS ||
+        ((s.flags & SPAWN_KEEPS) != 0) != (s.process != 0) ||
+        (!(s.flags & SPAWN_PTY) && (s.cols || s.rows)))
         return -1;
     s.argv = skip_strings(s.cwd, end, 1, false);
     if (!s.argv || s.cwd[0] != '/')
@@ -201,6 +252,9 @@ size_t frame_put_spawn(uint8_t *out, const struct frame_spawn *s, size_t argv_le
         frame_set_u32(out + 12, s->flags);
         frame_set_u32(out + 16, s->argc);
         frame_set_u32(out + 20, s->envc);
+        frame_set_u64(out + 24, s->process);
+        frame_set_u16(out + 32, s->cols);
+        frame_set_u16(out + 34, s->rows);
         uint8_t *at = out + SPAWN_FIXED;
         memcpy(at, s->cwd, cwd_len);
         if (argv_len > 0)

@@ -21,7 +21,8 @@ static const struct header_row {
     { "payload there", { 4, 0, 0, 0, FRAME_SIGNAL, 1, 0, 0, 9 }, 12, 1 },
     { "type zero", { 0, 0, 0, 0, 0, 1, 0, 0 }, 8, -1 },
     { "type unknown", { 0, 0, 0, 0, 99, 1, 0, 0 }, 8, -1 },
-    { "type between the ranges", { 0, 0, 0, 0, 6, 1, 0, 0 }, 8, -1 },
+    { "type between the ranges", { 0, 0, 0, 0, 12, 1, 0, 0 }, 8, -1 },
+    { "type below stdin", { 0, 0, 0, 0, 31, 1, 0, 0 }, 8, -1 },
     { "other version", { 0, 0, 0, 0, FRAME_EOF, 2, 0, 0 }, 8, -1 },
     { "reserved byte", { 0, 0, 0, 0, FRAME_EOF, 1, 1, 0 }, 8, -1 },
     { "other reserved byte", { 0, 0, 0, 0, FRAME_EOF, 1, 0, 1 }, 8, -1 },
@@ -54,6 +55,8 @@ static void check_headers(void)
 static void check_numbers(void)
 {
     uint8_t b[8];
+    frame_set_u16(b, 0x0102u);
+    CHECK(b[0] == 2 && b[1] == 1 && frame_u16(b) == 0x0102u);
     frame_set_u32(b, 0x01020304u);
     CHECK(b[0] == 4 && b[3] == 1 && frame_u32(b) == 0x01020304u);
     frame_set_u64(b, 0xfedcba9876543210u);
@@ -115,6 +118,35 @@ static void check_exit(void)
     CHECK_ROW("short", frame_get_exit(&f, &got) == -1);
 }
 
+static void check_attached(void)
+{
+    static const struct {
+        const char *name;
+        uint64_t first, next;
+        uint8_t ended;
+        int want;
+    } rows[] = {
+        { "from the start", 0, 100, 0, 0 },
+        { "nothing more", 100, 100, 1, 0 },
+        { "far along", 1ull << 40, 1ull << 41, 0, 0 },
+        { "backwards", 101, 100, 0, -1 },
+        { "strange truth", 0, 0, 2, -1 },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        uint8_t b[FRAME_ATTACHED_LEN];
+        struct frame_attached a = { rows[i].first, rows[i].next, 17, false }, got;
+        frame_put_attached(b, &a);
+        b[20] = rows[i].ended;
+        struct frame f = { .type = FRAME_ATTACHED, .payload = b, .len = sizeof b };
+        CHECK_ROW(rows[i].name, frame_get_attached(&f, &got) == rows[i].want);
+        if (rows[i].want == 0)
+            CHECK_ROW(rows[i].name, got.first == a.first && got.next == a.next && got.pid == 17 &&
+                                        got.ended == (rows[i].ended == 1));
+        f.len--;
+        CHECK_ROW(rows[i].name, frame_get_attached(&f, &got) == -1);
+    }
+}
+
 /* Strings of a row stand one after the other; the literal's own NUL is the last one's end. */
 #define STRINGS(text) text, sizeof(text)
 static const struct spawn_row {
@@ -127,6 +159,8 @@ static const struct spawn_row {
     size_t env_len;
     uint32_t envc, flags;
     int want;
+    uint64_t process;
+    uint16_t cols, rows;
 } spawn_rows[] = {
     { "plain", "/", STRINGS("true"), 1, NULL, 0, 0, 0, 0 },
     { "three words and an empty one", "/tmp", STRINGS("a\0bc\0\0d"), 4, STRINGS("A=1\0B="), 2, 3,
@@ -143,7 +177,16 @@ static const struct spawn_row {
     { "variable does not end", "/", STRINGS("a"), 1, "A=1", 3, 1, 0, -1 },
     { "relative directory", "tmp", STRINGS("a"), 1, NULL, 0, 0, 0, -1 },
     { "no directory", "", STRINGS("a"), 1, NULL, 0, 0, 0, -1 },
-    { "unknown flag", "/", STRINGS("a"), 1, NULL, 0, 0, 4, -1 },
+    { "unknown flag", "/", STRINGS("a"), 1, NULL, 0, 0, 1 << 5, -1 },
+    { "kept", "/", STRINGS("a"), 1, NULL, 0, 0, SPAWN_KEEP, 0, 7 },
+    { "kept when listening", "/", STRINGS("a"), 1, NULL, 0, 0, SPAWN_KEEP_IF_LISTENING, 0, 7 },
+    { "kept either way", "/", STRINGS("a"), 1, NULL, 0, 0, SPAWN_KEEP | SPAWN_KEEP_IF_LISTENING, -1,
+      7 },
+    { "kept without a number", "/", STRINGS("a"), 1, NULL, 0, 0, SPAWN_KEEP, -1 },
+    { "a number without being kept", "/", STRINGS("a"), 1, NULL, 0, 0, 0, -1, 7 },
+    { "terminal", "/", STRINGS("a"), 1, NULL, 0, 0, SPAWN_PTY, 0, 0, 80, 25 },
+    { "terminal of no size", "/", STRINGS("a"), 1, NULL, 0, 0, SPAWN_PTY, 0 },
+    { "size without terminal", "/", STRINGS("a"), 1, NULL, 0, 0, 0, -1, 0, 80, 25 },
 };
 
 static void check_spawn(void)
@@ -153,6 +196,9 @@ static void check_spawn(void)
         struct frame_spawn s = { .number = 1234567890123u,
                                  .timeout_ms = 5000,
                                  .flags = r->flags,
+                                 .process = r->process,
+                                 .cols = r->cols,
+                                 .rows = r->rows,
                                  .cwd = r->cwd,
                                  .argv = r->argv,
                                  .argc = r->argc,
@@ -164,9 +210,10 @@ static void check_spawn(void)
         struct frame_spawn got;
         CHECK_ROW(r->name, frame_get_spawn(&f, &got) == r->want);
         if (r->want == 0) {
-            CHECK_ROW(r->name, got.number == s.number && got.timeout_ms == 5000 &&
-                                   got.flags == r->flags && got.argc == r->argc &&
-                                   got.envc == r->envc && str_eq(got.cwd, r->cwd));
+            CHECK_ROW(r->name,
+                      got.number == s.number && got.timeout_ms == 5000 && got.flags == r->flags &&
+                          got.process == r->process && got.cols == r->cols && got.rows == r->rows &&
+                          got.argc == r->argc && got.envc == r->envc && str_eq(got.cwd, r->cwd));
             CHECK_ROW(r->name, memcmp(got.argv, r->argv, r->argv_len) == 0 &&
                                    (r->envc == 0 || memcmp(got.env, r->env, r->env_len) == 0));
         }
@@ -188,6 +235,7 @@ int main(void)
     check_numbers();
     check_hello();
     check_exit();
+    check_attached();
     check_spawn();
     return check_done();
 }
