@@ -9,6 +9,9 @@
  */
 int doctor(const char *env_file);
 
+/* Writes Traefik's configuration into dir (NULL: <data>/traefik) and prints what it wrote. */
+int print_traefik(const char *env_file, const char *dir);
+
 /* States and edges as Markdown, for ARCHITECTURE.md. */
 void print_states(FILE *out);
 

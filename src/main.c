@@ -29,6 +29,7 @@
 #include "config/config.h"
 #include "core/core.h"
 #include "docker/docker.h"
+#include "front/front.h"
 #include "link/link.h"
 #include "net/firewall.h"
 #include "store/store.h"
@@ -47,6 +48,7 @@ struct daemon {
     struct link *link;
     struct docker *docker;
     struct core *core;
+    struct front *front;
     struct api *api;
     struct work *work;
     struct worker *guard;
@@ -130,6 +132,9 @@ static int open_rooms(struct daemon *d, struct err *err)
         return -1;
     if (c->firewall && !(d->guard = worker_start("firewall", guard_tick, d, err)))
         return -1;
+    if (!c->edge_builtin &&
+        front_start(d->core, c, store_instance(d->store), &d->front, err) < 0)
+        return -1;
     /* Listens before the rows are compared with the Engine: /readyz says when that is done. */
     if (api_start(d->core, c, &d->api, err) < 0)
         return -1;
@@ -143,6 +148,7 @@ static void close_rooms(struct daemon *d)
     if (d->work)
         work_stop(d->work);
     worker_stop(d->guard);
+    front_stop(d->front);
     if (d->core)
         core_free(d->core);
     if (d->docker)
@@ -313,6 +319,7 @@ static int serve(const char *env_file)
 struct options {
     const char *env_file;
     bool markdown;
+    const char *dir;
 };
 
 static int cmd_serve(const struct options *o)
@@ -323,6 +330,11 @@ static int cmd_serve(const struct options *o)
 static int cmd_doctor(const struct options *o)
 {
     return doctor(o->env_file);
+}
+
+static int cmd_print_traefik(const struct options *o)
+{
+    return print_traefik(o->env_file, o->dir);
 }
 
 static int cmd_print_env(const struct options *o)
@@ -353,7 +365,7 @@ static int cmd_version(const struct options *o)
 
 static int cmd_help(const struct options *o);
 
-enum { TAKES_ENV_FILE = 1 << 0, TAKES_MARKDOWN = 1 << 1 };
+enum { TAKES_ENV_FILE = 1 << 0, TAKES_MARKDOWN = 1 << 1, TAKES_DIR = 1 << 2 };
 
 static const struct command {
     const char *word;
@@ -363,6 +375,8 @@ static const struct command {
 } commands[] = {
     { "serve", cmd_serve, TAKES_ENV_FILE, "run the daemon" },
     { "doctor", cmd_doctor, TAKES_ENV_FILE, "look for faults, with a remedy for each" },
+    { "print-traefik", cmd_print_traefik, TAKES_ENV_FILE | TAKES_DIR,
+      "write Traefik's configuration into DIR (or the data directory's traefik/)" },
     { "--print-env", cmd_print_env, TAKES_MARKDOWN, "all settings with their defaults" },
     { "--print-routes", cmd_print_routes, TAKES_MARKDOWN, "all routes of the API" },
     { "--print-states", cmd_print_states, 0, "states of a sandbox, as Markdown" },
@@ -377,8 +391,9 @@ static int cmd_help(const struct options *o)
     (void)printf("sandboxd %s: isolated sandboxes on one Docker host\n\n", SANDBOXED_VERSION);
     for (size_t i = 0; i < COMMANDS; i++) {
         char left[64];
-        (void)snprintf(left, sizeof left, "%s%s%s", commands[i].word,
+        (void)snprintf(left, sizeof left, "%s%s%s%s", commands[i].word,
                        commands[i].takes & TAKES_ENV_FILE ? " [--env-file FILE]" : "",
+                       commands[i].takes & TAKES_DIR ? " [--dir DIR]" : "",
                        commands[i].takes & TAKES_MARKDOWN ? " [--markdown]" : "");
         (void)printf("  sandboxd %-30s %s\n", left, commands[i].help);
     }
@@ -395,6 +410,18 @@ static int usage(const char *what, const char *word)
     return EXIT_USAGE;
 }
 
+/* "--name=value" or "--name" "value": takes it off the front of args; what follows --name is missing
+ * when *ret stays NULL. */
+static bool takes_value(const char *name, char ***args, const char **ret)
+{
+    size_t n = strlen(name);
+    char *word = **args;
+    if (!str_starts(word, name) || (word[n] && word[n] != '='))
+        return false;
+    *ret = word[n] ? word + n + 1 : *++*args;
+    return true;
+}
+
 int main(int argc, char **argv)
 {
     struct options o = { 0 };
@@ -406,17 +433,20 @@ int main(int argc, char **argv)
             c = &commands[i];
     if (!c)
         return usage("unknown command", argv[1]);
-    for (int i = 2; i < argc; i++) {
-        if (str_eq(argv[i], "--markdown") && (c->takes & TAKES_MARKDOWN))
+    for (char **at = argv + 2; *at; at++) {
+        const char *word = *at, **value = NULL;
+        if (str_eq(word, "--markdown") && (c->takes & TAKES_MARKDOWN)) {
             o.markdown = true;
-        else if (str_starts(argv[i], "--env-file=") && (c->takes & TAKES_ENV_FILE))
-            o.env_file = argv[i] + strlen("--env-file=");
-        else if (!str_eq(argv[i], "--env-file") || !(c->takes & TAKES_ENV_FILE))
-            return usage("unknown option", argv[i]);
-        else if (i + 1 == argc)
-            return usage("a file name is missing after", argv[i]);
-        else
-            o.env_file = argv[++i];
+            continue;
+        }
+        if ((c->takes & TAKES_ENV_FILE) && takes_value("--env-file", &at, &o.env_file))
+            value = &o.env_file;
+        else if ((c->takes & TAKES_DIR) && takes_value("--dir", &at, &o.dir))
+            value = &o.dir;
+        if (!value)
+            return usage("unknown option", word);
+        if (!*value)
+            return usage("a name is missing after", word);
     }
     int rc = c->run(&o);
     if (fflush(stdout) != 0 || ferror(stdout)) {

@@ -317,6 +317,16 @@ static int parse_front(struct config *c, struct err *err)
     if (!c->edge_builtin && !str_eq(c->preview_edge, "traefik"))
         return err_set(err, ERR_INVALID, "PREVIEW_EDGE: \"%.40s\" is not traefik or builtin",
                        c->preview_edge);
+    if (!c->preview_entrypoint[0]) {
+        free(c->preview_entrypoint);
+        c->preview_entrypoint = str_dup(c->preview_tls ? "websecure" : "web");
+    }
+    if (!only(c->acme_dns, "-") || strlen(c->acme_dns) > 64)
+        return err_set(err, ERR_INVALID, "PREVIEW_ACME_DNS: \"%.80s\" is not a provider's name",
+                       c->acme_dns);
+    if (!only(c->acme_email, "@._-+") || strlen(c->acme_email) > 200)
+        return err_set(err, ERR_INVALID, "PREVIEW_ACME_EMAIL: \"%.80s\" is not an address",
+                       c->acme_email);
     if (!only(c->preview_entrypoint, "_-") || strlen(c->preview_entrypoint) > 64)
         return err_set(err, ERR_INVALID,
                        "PREVIEW_ENTRYPOINT: \"%.80s\" is not a name of a-z A-Z 0-9 _ -",

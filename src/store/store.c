@@ -108,6 +108,27 @@ const char *store_instance(const struct store *s)
     return s->instance;
 }
 
+int store_peek_instance(const char *data_dir, char ret[17], struct err *err)
+{
+    struct db db = { 0 };
+    char path[DATA_DIR_MAX + 64];
+    (void)snprintf(path, sizeof path, "%s/state/" HOME_DB, data_dir); /* always fits */
+    if (access(path, F_OK) < 0)
+        return err_set(err, ERR_NOT_FOUND, "there is no database yet");
+    if (db_open(&db, path, DB_READER, err) < 0 || db_prepare(&db, DB_READER, err) < 0) {
+        db_close(&db);
+        return -1;
+    }
+    int row = db_first(&db, Q_META_GET, ARGS(ARG_TEXT("name", "instance")), err);
+    AUTO(free) char *name = row == 1 ? db_text(db.st[Q_META_GET], 0) : NULL;
+    db_close(&db);
+    if (row < 0)
+        return -1;
+    return name && str_copy(ret, 17, name)
+               ? 0
+               : err_set(err, ERR_INTERNAL, "the database does not name its instance");
+}
+
 const char *store_sqlite_version(bool *ret_affected)
 {
     /* https://www.sqlite.org/wal.html#walresetbug: in all from 3.7.0 until 3.51.3, mended also

@@ -8,7 +8,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 from arch import SOURCE, code, fault, files, finish, line_of  # noqa: E402
 
 RANK = {"base": 0, "wire": 1, "model": 1, "config": 2, "store": 2, "docker": 2, "link": 2,
-        "volume": 2, "net": 2, "core": 3, "work": 4, "api": 4, "edge": 4, "main": 5}
+        "volume": 2, "net": 2, "core": 3, "work": 4, "api": 4, "edge": 4, "front": 4, "main": 5}
 # The agent is a second program: of ours it takes these and nothing else.
 AGENT = {"base/limits.h", "base/cleanup.h", "base/fd.h", "base/err.h", "base/buf.h",
          "wire/frames.h"}
