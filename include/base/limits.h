@@ -57,6 +57,8 @@
 
 /* --- processes --- */
 #define PROCESS_OUTPUT_KEEP (1 * MIB) /* of each, both streams together */
+#define PROCESS_TIME_STEP_MS 100      /* output that comes closer together shares a time */
+#define SERVICE_ENDED_MAX 10          /* of those, records of one service: its log's depth */
 #define PROCESS_ENDED_MAX 100         /* records of ended ones a sandbox keeps; the oldest go */
 #define PROCESS_RUNNING_MAX 64        /* at once in a sandbox: what its agent keeps */
 #define PROCESS_FEED_MS 30000         /* a process that reads no stdin for so long */
@@ -77,6 +79,8 @@
 #define AGENT_DIAL_MIN_MS 10            /* first pause between two dials, doubled up to ... */
 #define AGENT_DIAL_MAX_MS 500           /* ... so long: a restarted daemon has its agents back in a second */
 #define AGENT_MONITORS_MAX 256          /* commands at once, detached ones too */
+#define AGENT_RING_PLAIN (128 * KIB)    /* output on its way, of a command that is not kept; a power of two */
+#define AGENT_FDS_MAX 65536             /* descriptors looked at to learn whether a command listens */
 #define AGENT_LISTENERS_MAX 1024        /* listening sockets looked at in one pass */
 #define AGENT_ERRANDS_MAX 256           /* connects under way at once */
 #define AGENT_PORTS_FAST_MS 20          /* between two looks at the listening ports ... */

@@ -92,6 +92,7 @@ struct follow_chunk {
     enum exec_stream stream;
     uint64_t offset; /* of its first byte, counting both streams from 0 */
     uint64_t lost;   /* bytes before it that were asked for and are gone */
+    int64_t at_ms;   /* wall clock when it came, to PROCESS_TIME_STEP_MS */
     size_t len;      /* 0: nothing came until the deadline, or the end */
     bool ended;      /* the process has ended and this was all */
 };

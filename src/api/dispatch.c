@@ -90,10 +90,10 @@ static int check_parameters(const struct req *r, struct err *err)
 /* Auth comes before routing: who may not call learns nothing about what is there. */
 static int find_route(struct req *r, const char *method, struct err *err)
 {
-    char id[64], allow[64];
+    char allow[64];
     const struct route *found = NULL;
     r->legacy = !str_starts(r->uri, "/v1/");
-    enum route_match match = route_find(method, r->uri, &found, id, allow);
+    enum route_match match = route_find(method, r->uri, &found, &r->args, allow);
     bool open = match == ROUTE_FOUND && (found->flags & ROUTE_OPEN);
     if (!open && authenticate(r, err) < 0)
         return -1;
@@ -106,7 +106,7 @@ static int find_route(struct req *r, const char *method, struct err *err)
     r->route = found;
     r->legacy = (found->flags & ROUTE_LEGACY) != 0;
     struct err bad;
-    if (id[0] && sandbox_id_parse(id, &r->id, &bad) < 0)
+    if (r->args.id[0] && sandbox_id_parse(r->args.id, &r->id, &bad) < 0)
         return err_set(err, ERR_NOT_FOUND, "there is no such sandbox");
     if (query_parse(r->query_text, &r->query, err) < 0)
         return -1;

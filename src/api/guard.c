@@ -121,6 +121,10 @@ void heads_add(struct heads *h, const char *name, size_t name_len, const char *v
         if (strcasecmp(name, "Idempotency-Key") == 0)
             keep(h, &h->idempotency_key, value, "Idempotency-Key is given twice");
         break;
+    case 'l':
+        if (strcasecmp(name, "Last-Event-ID") == 0)
+            keep(h, &h->last_event_id, value, "Last-Event-ID is given twice");
+        break;
     case 'o':
         if (strcasecmp(name, "Origin") == 0)
             keep(h, &h->origin, value, "Origin is given twice");

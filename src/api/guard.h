@@ -18,6 +18,7 @@ struct heads {
     const char *content_type;
     const char *authorization;
     const char *accept;
+    const char *last_event_id;
     const char *idempotency_key;
     const char *transfer_encoding;
     const char *expect;

@@ -24,6 +24,21 @@ void v1_keepalive(struct req *r);
 
 void exec_run(struct req *r);
 
+void process_start(struct req *r);
+void process_list(struct req *r);
+void process_get(struct req *r);
+void process_remove(struct req *r);
+void process_output(struct req *r);
+void process_signal(struct req *r);
+void process_stdin(struct req *r);
+void process_resize(struct req *r);
+
+void service_list(struct req *r);
+void service_logs(struct req *r);
+void service_start(struct req *r);
+void service_stop(struct req *r);
+void service_restart(struct req *r);
+
 void files_list(struct req *r);
 void files_content(struct req *r);
 void files_put(struct req *r);

@@ -3,31 +3,23 @@
  * Memory stays flat: a whole answer keeps EXEC_OUTPUT_KEEP bytes of each stream and counts the
  * rest; a stream waits for its client, and the command's pipes fill behind it. */
 #include <inttypes.h>
-#include <strings.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/str.h"
+#include "core/process.h"
+#include "core/service.h"
+#include "events.h"
 #include "handlers.h"
-#include "render.h"
 #include "shapes.h"
-#include "utf8.h"
-#include "wire/sse.h"
 
 #define REPLY_MAX (16 * MIB) /* both streams kept whole, every byte escaped */
-#define PIECE (64 * KIB)     /* of output in one event */
-
-enum format { FORMAT_WHOLE, FORMAT_SSE, FORMAT_NDJSON, FORMAT_TEXT };
 
 struct run {
-    struct req *r;
-    enum format format;
-    struct buf kept[2]; /* WHOLE: both; TEXT: stderr */
-    struct utf8_tail tail[2];
-    struct buf frame;
-    int64_t wrote_ms;
-    bool line_open; /* TEXT: stdout does not end with a newline so far */
+    struct events ev;
+    struct buf kept[2]; /* EVENTS_NONE: both; EVENTS_TEXT: stderr */
+    bool line_open;     /* EVENTS_TEXT: stdout does not end with a newline so far */
 };
 
 /* --- whole --- */
@@ -47,22 +39,12 @@ static void put_kept(struct json_out *o, const char *key, const struct buf *b, u
     json_put_bytes(o, key, buf_str(b), len);
 }
 
-static const char *signal_name(uint32_t n, char out[16])
-{
-    const char *name = n ? sigabbrev_np((int)n) : NULL;
-    if (name)
-        (void)snprintf(out, 16, "SIG%s", name);
-    else
-        (void)snprintf(out, 16, "SIG%u", n);
-    return out;
-}
-
 static void put_result(struct json_out *o, const struct exec_result *res)
 {
     char name[16];
     json_put_int(o, "exit_code", res->code);
     if (res->signal)
-        json_put(o, "signal", signal_name(res->signal, name));
+        json_put(o, "signal", events_signal(res->signal, name));
     if (res->timed_out)
         json_put_bool(o, "timed_out", true);
     if (res->leftovers)
@@ -94,143 +76,21 @@ static void reply_whole(struct run *run, const struct exec_result *res, bool det
         put_bytes(&o, res);
     }
     json_close(&o);
-    req_reply_json(run->r, 200, &b);
+    req_reply_json(run->ev.r, 200, &b);
 }
 
 /* --- streams --- */
-
-static int begin(struct run *run)
-{
-    static const char *const types[] = {
-        [FORMAT_SSE] = "text/event-stream",
-        [FORMAT_NDJSON] = "application/x-ndjson",
-        [FORMAT_TEXT] = "text/plain; charset=utf-8",
-    };
-    if (!req_streaming(run->r)) {
-        req_header(run->r, "X-Accel-Buffering", "no"); /* proxies: pass it on as it comes */
-        req_stream_begin(run->r, 200, types[run->format], STREAM_UNKNOWN);
-    }
-    run->wrote_ms = clock_mono_ms();
-    return 0;
-}
-
-static int send_out(struct run *run)
-{
-    struct err bad;
-    int rc = buf_done(&run->frame, &bad);
-    if (rc == 0 && begin(run) == 0)
-        rc = req_write(run->r, buf_str(&run->frame), run->frame.len);
-    buf_reset(&run->frame);
-    return rc;
-}
-
-/* An event opens here and is sent by event_end: {"type":…} as a line, or an SSE frame. */
-static void event_begin(struct run *run, struct json_out *o, const char *type)
-{
-    json_open(o, NULL);
-    if (run->format == FORMAT_NDJSON)
-        json_put(o, "type", type);
-}
-
-static int event_end(struct run *run, struct json_out *o, const char *type)
-{
-    struct err bad;
-    json_close(o);
-    if (buf_done(o->b, &bad) < 0)
-        return -1;
-    if (run->format == FORMAT_SSE) {
-        sse_event(&run->frame, -1, type, buf_str(o->b));
-    } else {
-        buf_add(&run->frame, buf_str(o->b), o->b->len);
-        buf_addc(&run->frame, '\n');
-    }
-    return send_out(run);
-}
-
-static const char *const stream_names[] = { "stdout", "stderr" };
-
-static void base64(struct buf *b, const uint8_t *p, size_t len)
-{
-    static const char letters[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (size_t i = 0; i < len; i += 3) {
-        uint32_t n = (uint32_t)p[i] << 16;
-        n |= i + 1 < len ? (uint32_t)p[i + 1] << 8 : 0;
-        n |= i + 2 < len ? p[i + 2] : 0;
-        buf_addc(b, letters[n >> 18]);
-        buf_addc(b, letters[(n >> 12) & 63]);
-        buf_addc(b, i + 1 < len ? letters[(n >> 6) & 63] : '=');
-        buf_addc(b, i + 2 < len ? letters[n & 63] : '=');
-    }
-}
-
-/* Bytes that are text go as "data", others as "base64". */
-static int send_bytes(struct run *run, enum exec_stream which, const char *data, size_t len)
-{
-    AUTO(buf) struct buf b = BUF_INIT(8 * PIECE);
-    struct json_out o = JSON_OUT(&b);
-    event_begin(run, &o, stream_names[which]);
-    if (str_utf8(data, len)) {
-        json_put_n(&o, "data", data, len);
-    } else {
-        AUTO(buf) struct buf text = BUF_INIT(2 * PIECE);
-        base64(&text, (const uint8_t *)data, len);
-        json_put_n(&o, "base64", buf_str(&text), text.len);
-    }
-    return event_end(run, &o, stream_names[which]);
-}
-
-/* A character split between two reads is held back and joined. */
-static int send_piece(struct run *run, enum exec_stream which, const char *data, size_t len)
-{
-    struct utf8_tail *tail = &run->tail[which];
-    AUTO(buf) struct buf joined = BUF_INIT(PIECE + sizeof(tail->bytes));
-    if (tail->len > 0) {
-        buf_add(&joined, tail->bytes, tail->len);
-        buf_add(&joined, data, len);
-        data = buf_str(&joined);
-        len = joined.len;
-    }
-    size_t held = utf8_open(data, len);
-    int rc = len > held ? send_bytes(run, which, data, len - held) : 0;
-    memcpy(tail->bytes, data + len - held, held);
-    tail->len = held;
-    return rc;
-}
-
-static int send_events(struct run *run, enum exec_stream which, const char *data, size_t len)
-{
-    while (len > 0) {
-        size_t n = len < PIECE ? len : PIECE;
-        if (send_piece(run, which, data, n) < 0)
-            return -1;
-        data += n;
-        len -= n;
-    }
-    return 0;
-}
 
 static int send_exit(struct run *run, const struct exec_result *res)
 {
     AUTO(buf) struct buf b = BUF_INIT(4 * KIB);
     struct json_out o = JSON_OUT(&b);
-    for (int i = 0; i < 2; i++)
-        if (run->tail[i].len > 0 &&
-            send_bytes(run, (enum exec_stream)i, run->tail[i].bytes, run->tail[i].len) < 0)
-            return -1;
-    event_begin(run, &o, "exit");
+    if (events_rest(&run->ev) < 0)
+        return -1;
+    events_open(&run->ev, &o, "exit");
     put_result(&o, res);
     put_bytes(&o, res);
-    return event_end(run, &o, "exit");
-}
-
-static int send_error(struct run *run, const struct err *err)
-{
-    AUTO(buf) struct buf b = BUF_INIT(4 * KIB);
-    struct json_out o = JSON_OUT(&b);
-    event_begin(run, &o, "error");
-    render_error(&o, "error", err, req_request_id(run->r));
-    return event_end(run, &o, "error");
+    return events_close(&run->ev, &o, "exit");
 }
 
 /* The reference's trailer: a line ---stderr--- and stderr, unless that is blank; the exit code. */
@@ -238,7 +98,7 @@ static int send_trailer(struct run *run, const struct exec_result *res)
 {
     const struct buf *errors = &run->kept[EXEC_STDERR];
     bool blank = strspn(buf_str(errors), " \t\r\n") == errors->len;
-    struct buf *f = &run->frame;
+    struct buf *f = &run->ev.frame;
     buf_adds(f, run->line_open ? "\n" : "");
     if (!blank) {
         buf_adds(f, "---stderr---\n");
@@ -246,7 +106,7 @@ static int send_trailer(struct run *run, const struct exec_result *res)
         buf_adds(f, errors->data[errors->len - 1] == '\n' ? "" : "\n");
     }
     buf_addf(f, "exit_code: %d\n", res->code);
-    return send_out(run);
+    return events_send(&run->ev);
 }
 
 /* --- the sink that core fills --- */
@@ -254,106 +114,120 @@ static int send_trailer(struct run *run, const struct exec_result *res)
 static int on_started(void *ctx, uint32_t pid)
 {
     struct run *run = ctx;
-    if (run->format == FORMAT_WHOLE)
+    if (run->ev.format == EVENTS_NONE)
         return 0;
-    if (run->format == FORMAT_TEXT)
-        return begin(run);
+    if (run->ev.format == EVENTS_TEXT)
+        return events_begin(&run->ev);
     AUTO(buf) struct buf b = BUF_INIT(1 * KIB);
     struct json_out o = JSON_OUT(&b);
-    event_begin(run, &o, "started");
+    events_open(&run->ev, &o, "started");
     json_put_int(&o, "pid", pid);
-    return event_end(run, &o, "started");
+    return events_close(&run->ev, &o, "started");
 }
 
 static int on_output(void *ctx, enum exec_stream which, const void *data, size_t len)
 {
     struct run *run = ctx;
-    if (run->format == FORMAT_WHOLE || (run->format == FORMAT_TEXT && which == EXEC_STDERR)) {
+    if (run->ev.format == EVENTS_NONE || (run->ev.format == EVENTS_TEXT && which == EXEC_STDERR)) {
         keep(&run->kept[which], data, len);
         return 0;
     }
-    if (run->format == FORMAT_TEXT) {
+    if (run->ev.format == EVENTS_TEXT) {
         if (len == 0)
             return 0;
         run->line_open = ((const char *)data)[len - 1] != '\n';
-        return begin(run) < 0 ? -1 : req_write(run->r, data, len);
+        return events_begin(&run->ev) < 0 ? -1 : req_write(run->ev.r, data, len);
     }
-    return send_events(run, which, data, len);
-}
-
-/* A filler keeps proxies from closing a silent stream, and makes a write fail where the client has
- * left without a word. */
-static bool filler_failed(struct run *run)
-{
-    if (run->format == FORMAT_SSE)
-        sse_comment(&run->frame, "keep-alive");
-    else
-        buf_addc(&run->frame, '\n'); /* readers of NDJSON skip empty lines */
-    return send_out(run) < 0;
+    return events_output(&run->ev, which, data, len);
 }
 
 static bool on_gone(void *ctx)
 {
     struct run *run = ctx;
-    bool fills = run->format == FORMAT_SSE || run->format == FORMAT_NDJSON;
-    enum req_presence p = req_presence(run->r);
-    if (p == REQ_GONE || (p == REQ_DOUBTFUL && !fills))
-        return true;
-    if (!req_streaming(run->r) || !fills)
-        return false;
-    bool due = run->format == FORMAT_SSE && clock_mono_ms() - run->wrote_ms >= HTTP_SSE_COMMENT_MS;
-    return (p == REQ_DOUBTFUL || due) && filler_failed(run);
+    return events_gone(&run->ev);
 }
 
 /* --- the handler --- */
 
-static bool accepts(const char *accept, const char *type)
-{
-    size_t len = strlen(type);
-    while (accept && *accept) {
-        accept += strspn(accept, " \t,");
-        size_t word = strcspn(accept, " \t,;");
-        if (word == len && strncasecmp(accept, type, len) == 0)
-            return true;
-        accept += strcspn(accept, ",");
-    }
-    return false;
-}
-
-static enum format choose(const struct req *r, const struct exec_body *b)
-{
-    const char *accept = req_heads(r)->accept;
-    if (accepts(accept, "text/event-stream"))
-        return FORMAT_SSE;
-    if (accepts(accept, "application/x-ndjson"))
-        return FORMAT_NDJSON;
-    return b->stream ? FORMAT_TEXT : FORMAT_WHOLE;
-}
-
 static void finish(struct run *run, int rc, const struct exec_result *res, bool detached,
                    const struct err *err)
 {
-    bool events = run->format == FORMAT_SSE || run->format == FORMAT_NDJSON;
-    if (rc < 0 && !req_streaming(run->r)) {
+    bool events = run->ev.format == EVENTS_SSE || run->ev.format == EVENTS_NDJSON;
+    if (rc < 0 && !req_streaming(run->ev.r)) {
         if (err->code != ERR_CANCELLED)
-            req_fail(run->r, err);
+            req_fail(run->ev.r, err);
         return;
     }
-    if (run->format == FORMAT_WHOLE) {
+    if (run->ev.format == EVENTS_NONE) {
         reply_whole(run, res, detached);
         return;
     }
     if (rc < 0 && events) {
-        rc = send_error(run, err);
+        rc = events_error(&run->ev, err);
     } else if (rc < 0) {
-        buf_addf(&run->frame, "%sinternal-error: %s\n", run->line_open ? "\n" : "", err->msg);
-        rc = send_out(run);
+        buf_addf(&run->ev.frame, "%sinternal-error: %s\n", run->line_open ? "\n" : "", err->msg);
+        rc = events_send(&run->ev);
     } else if (!detached) {
         rc = events ? send_exit(run, res) : send_trailer(run, res);
-    } else if (!req_streaming(run->r)) {
-        rc = begin(run);
+    } else if (!req_streaming(run->ev.r)) {
+        rc = events_begin(&run->ev);
     }
-    req_stream_end(run->r, rc < 0);
+    req_stream_end(run->ev.r, rc < 0);
+}
+
+/* "service": true, or a name: the command becomes a service, under its program's name if none is
+ * given. */
+static bool wants_service(const struct exec_body *b, const struct strv *argv,
+                          char name[SERVICE_NAME_MAX + 1], struct err *err, bool *ret_failed)
+{
+    struct json *parsed = NULL;
+    *ret_failed = false;
+    if (!b->service)
+        return false;
+    if (json_parse(b->service, strlen(b->service), &parsed, err) < 0) {
+        *ret_failed = true;
+        return false;
+    }
+    AUTO(json) struct json *j = parsed;
+    const char *text = json_text(j);
+    if (text) {
+        if (!str_copy(name, SERVICE_NAME_MAX + 1, text)) {
+            (void)err_set(err, ERR_INVALID, "service: a name has at most %d characters",
+                          SERVICE_NAME_MAX);
+            *ret_failed = true;
+        }
+        return true;
+    }
+    if (!json_yes(j) && !str_eq(b->service, "false")) {
+        (void)err_set(err, ERR_INVALID, "service: must be true, false or a name");
+        *ret_failed = true;
+    }
+    core_service_name(argv->items[argv->count > 2 && str_eq(argv->items[0], "/bin/sh") ? 2 : 0],
+                      name);
+    return json_yes(j);
+}
+
+static void run_service(struct req *r, const struct exec_body *b, char *name)
+{
+    struct err err;
+    struct process p;
+    struct service spec = { .name = name,
+                            .cmd = b->cmd,
+                            .cwd = b->cwd ? b->cwd : (char[]){ "/home/sandbox/workspace" },
+                            .env = b->env };
+    if (core_service_add(req_core(r), req_caller(r), req_id(r), &spec, &p, &err) < 0) {
+        req_fail(r, &err);
+        return;
+    }
+    struct buf out = BUF_INIT(4 * KIB);
+    struct json_out o = JSON_OUT(&out);
+    json_open(&o, NULL);
+    json_put(&o, "service", name);
+    json_put(&o, "process", p.id.text);
+    json_put_int(&o, "pid", p.pid);
+    json_close(&o);
+    process_release(&p);
+    req_reply_json(r, 200, &out);
 }
 
 void exec_run(struct req *r)
@@ -365,10 +239,22 @@ void exec_run(struct req *r)
         req_fail(r, &err);
         return;
     }
-    struct run run = { .r = r,
-                       .format = choose(r, b),
-                       .kept = { BUF_INIT(EXEC_OUTPUT_KEEP), BUF_INIT(EXEC_OUTPUT_KEEP) },
-                       .frame = BUF_INIT(8 * PIECE + EXEC_OUTPUT_KEEP) };
+    char name[SERVICE_NAME_MAX + 1];
+    bool failed;
+    bool service = wants_service(b, &argv, name, &err, &failed);
+    if (failed || service) {
+        if (failed)
+            req_fail(r, &err);
+        else
+            run_service(r, b, name);
+        strv_release(&argv);
+        return;
+    }
+    struct run run = { .ev = { .r = r,
+                               .format = events_wanted(r, b->stream ? EVENTS_TEXT : EVENTS_NONE),
+                               .frame = BUF_INIT(2 * EXEC_OUTPUT_KEEP),
+                               .id = -1 },
+                       .kept = { BUF_INIT(EXEC_OUTPUT_KEEP), BUF_INIT(EXEC_OUTPUT_KEEP) } };
     const struct core_exec req = { .argv = &argv,
                                    .cwd = b->cwd,
                                    .env = &b->env,
@@ -387,5 +273,5 @@ void exec_run(struct req *r)
     strv_release(&argv);
     buf_release(&run.kept[0]);
     buf_release(&run.kept[1]);
-    buf_release(&run.frame);
+    buf_release(&run.ev.frame);
 }

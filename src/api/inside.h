@@ -32,6 +32,7 @@ struct req {
     bool legacy, head, http11, expects, close;
     struct caller who;
     struct sandbox_id id;
+    struct route_args args;
     char request_id[ID_LEN + 1];
     struct heads heads;
     struct query query;

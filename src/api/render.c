@@ -61,25 +61,52 @@ static void put_preview_url(struct json_out *o, const struct sandbox *s,
     json_put(o, "url", url);
 }
 
-static void put_preview(struct json_out *o, const struct config *config, const struct sandbox *s)
+static void put_port(struct json_out *o, const struct config *config, const struct sandbox *s,
+                     uint16_t port, bool declared, bool listening)
 {
+    json_open(o, NULL);
+    json_put_int(o, "port", port);
+    put_preview_url(o, s, config, port);
+    json_put_bool(o, "declared", declared);
+    json_put_bool(o, "listening", listening);
+    json_close(o);
+}
+
+static bool among(const struct link_port *open, size_t n, uint16_t port)
+{
+    for (size_t i = 0; i < n; i++)
+        if (open[i].port == port)
+            return true;
+    return false;
+}
+
+/* Declared ports, then whatever else listens right now. */
+static void put_preview(struct json_out *o, struct core *core, const struct config *config,
+                        const struct sandbox *s)
+{
+    struct link_port open[LINK_PORTS_MAX];
+    size_t n = s->state == SANDBOX_RUNNING ? core_ports(core, &s->id, open, LINK_PORTS_MAX) : 0;
     json_list(o, "ports");
-    for (size_t i = 0; i < s->ports.count; i++) {
-        json_open(o, NULL);
-        json_put_int(o, "port", s->ports.items[i]);
-        put_preview_url(o, s, config, s->ports.items[i]);
-        json_close(o);
+    for (size_t i = 0; i < s->ports.count; i++)
+        put_port(o, config, s, s->ports.items[i], true, among(open, n, s->ports.items[i]));
+    for (size_t i = 0; i < n; i++) {
+        bool declared = false;
+        for (size_t k = 0; k < s->ports.count; k++)
+            declared = declared || s->ports.items[k] == open[i].port;
+        if (!declared)
+            put_port(o, config, s, open[i].port, false, true);
     }
     json_unlist(o);
-    if (s->ports.count == 0) {
+    if (s->ports.count == 0 && n == 0) {
         json_put_null(o, "preview");
         return;
     }
+    uint16_t first = s->ports.count ? s->ports.items[0] : open[0].port;
     bool coming =
         s->state == SANDBOX_RUNNING || s->state == SANDBOX_CREATING || s->state == SANDBOX_STARTING;
     json_open(o, "preview");
-    put_preview_url(o, s, config, s->ports.items[0]);
-    json_put(o, "status", coming ? "starting" : "down");
+    put_preview_url(o, s, config, first);
+    json_put(o, "status", among(open, n, first) ? "ready" : coming ? "starting" : "down");
     json_close(o);
 }
 
@@ -128,7 +155,7 @@ void render_sandbox(struct json_out *o, const char *key, struct core *core,
     json_put(o, "visibility", sandbox_visibility_names[s->visibility]);
     json_put(o, "idle_policy", sandbox_idle_policy_names[s->idle_policy]);
     put_limits(o, s);
-    put_preview(o, config, s);
+    put_preview(o, core, config, s);
     json_list(o, "env");
     for (size_t i = 0; i < s->env.count; i++)
         json_put(o, NULL, s->env.names[i]);

@@ -101,6 +101,22 @@ const struct sandbox_id *req_id(const struct req *r)
 {
     return &r->id;
 }
+void req_pause(struct req *r, int ms)
+{
+    struct pollfd p = { .fd = req_gone_fd(r), .events = POLLRDHUP };
+    if (atomic_load(&r->api->stopping))
+        return;
+    (void)poll(&p, 1, ms); /* early is fine */
+}
+
+const char *req_sub(const struct req *r)
+{
+    return r->args.sub;
+}
+const struct buf *req_body(const struct req *r)
+{
+    return &r->body;
+}
 const char *req_query(const struct req *r, const char *name)
 {
     return query_get(&r->query, name);

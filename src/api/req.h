@@ -46,14 +46,20 @@ struct route {
 extern const struct route routes[];
 extern const size_t n_routes;
 enum route_match { ROUTE_FOUND, ROUTE_NO_PATH, ROUTE_NO_METHOD };
-/* segments of {id} are copied, decoded, into ret_id (empty: none). allow: at least 64 bytes, filled
+/* What stands for {id} and for the {…} below it; empty: none. */
+struct route_args {
+    char id[64], sub[64];
+};
+/* ret_args is filled by a row that matches. allow: at least 64 bytes, filled
  * for ROUTE_NO_METHOD. HEAD finds the GET row. */
 enum route_match route_find(const char *method, const char *path, const struct route **ret,
-                            char ret_id[64], char allow[64]);
+                            struct route_args *ret_args, char allow[64]);
 
 /* --- what came --- */
 const struct caller *req_caller(const struct req *r);
 const struct sandbox_id *req_id(const struct req *r); /* of {id} */
+const char *req_sub(const struct req *r);             /* of the {…} below it, as it came */
+const struct buf *req_body(const struct req *r);      /* as it came */
 const char *req_query(const struct req *r, const char *name);
 const struct query *req_query_all(const struct req *r);
 void *req_object(const struct req *r); /* the decoded body */
@@ -89,6 +95,9 @@ int req_write(struct req *r, const void *data, size_t len);
 /* broken: the body is not whole; the client must notice. */
 void req_stream_end(struct req *r, bool broken);
 bool req_is_head(const struct req *r);
+
+/* Waits, unless the daemon stops meanwhile or the client's connection shows an event. */
+void req_pause(struct req *r, int ms);
 
 /* --- is the client still there? --- */
 /* The connection, for polling of POLLRDHUP only; -1: none. Owned by r. */

@@ -7,6 +7,7 @@
 
 #define BODY(s, type) .shape = &(s), .object_size = sizeof(type), .body_max = HTTP_BODY_JSON_MAX
 #define NO_BODY .body_max = 64 * KIB
+#define NO_BODY_OF(bytes) .body_max = (bytes)
 #define L ROUTE_LEGACY
 
 const struct route routes[] = {
@@ -52,6 +53,39 @@ const struct route routes[] = {
     { "POST", "/v1/sandboxes/{id}/keepalive", ROUTE_EMPTY,
       BODY(shape_keepalive, struct keepalive_body), .status = 200, .handle = v1_keepalive,
       .help = "Keep it awake until a time (default: an hour on)." },
+    { "POST", "/v1/sandboxes/{id}/processes", 0, BODY(shape_process, struct process_body),
+      .status = 201, .handle = process_start,
+      .help = "Start a process that outlives this call, the connection and the daemon." },
+    { "GET", "/v1/sandboxes/{id}/processes", ROUTE_FAST, NO_BODY, .status = 200,
+      .handle = process_list, .help = "Its processes, newest first, ended ones too." },
+    { "GET", "/v1/sandboxes/{id}/processes/{process}", ROUTE_FAST, NO_BODY, .status = 200,
+      .handle = process_get, .help = "One process." },
+    { "DELETE", "/v1/sandboxes/{id}/processes/{process}", 0, NO_BODY, .status = 204,
+      .handle = process_remove, .help = "End it if it runs, and forget it with its output." },
+    { "GET", "/v1/sandboxes/{id}/processes/{process}/output", 0, NO_BODY, .status = 200,
+      .handle = process_output, .params = "offset follow",
+      .help =
+          "Its output from ?offset=: raw, or events by Accept; ?follow=true goes on to its end." },
+    { "POST", "/v1/sandboxes/{id}/processes/{process}/signal", 0,
+      BODY(shape_signal, struct signal_body), .status = 202, .handle = process_signal,
+      .help = "Send a signal to its group, or KILL to all its descendants ({\"tree\": true})." },
+    { "POST", "/v1/sandboxes/{id}/processes/{process}/stdin", 0, NO_BODY_OF(1 * MIB), .status = 200,
+      .handle = process_stdin, .params = "eof",
+      .help = "Raw bytes for its stdin or terminal; ?eof=true closes it." },
+    { "POST", "/v1/sandboxes/{id}/processes/{process}/resize", 0,
+      BODY(shape_resize, struct resize_body), .status = 204, .handle = process_resize,
+      .help = "New size of its terminal." },
+    { "GET", "/v1/sandboxes/{id}/services", 0, NO_BODY, .status = 200, .handle = service_list,
+      .help = "Declared services and how they do." },
+    { "GET", "/v1/sandboxes/{id}/services/{service}/logs", 0, NO_BODY, .status = 200,
+      .handle = service_logs, .params = "follow tail",
+      .help = "Its output over restarts, a time on each line; ?tail=lines, ?follow=true." },
+    { "POST", "/v1/sandboxes/{id}/services/{service}/start", 0, NO_BODY, .status = 200,
+      .handle = service_start, .help = "Start it; running already is success." },
+    { "POST", "/v1/sandboxes/{id}/services/{service}/stop", 0, NO_BODY, .status = 200,
+      .handle = service_stop, .help = "Stop it until it is started, or the sandbox is." },
+    { "POST", "/v1/sandboxes/{id}/services/{service}/restart", 0, NO_BODY, .status = 200,
+      .handle = service_restart, .help = "End it and start it anew." },
     { "GET", "/v1/sandboxes/{id}/files", 0, NO_BODY, .status = 200, .handle = files_list,
       .params = "path recursive all",
       .help = "List a directory: ?path= ?recursive=true ?all=true." },
@@ -74,21 +108,21 @@ const struct route routes[] = {
 const size_t n_routes = sizeof(routes) / sizeof(routes[0]);
 _Static_assert(sizeof(routes) / sizeof(routes[0]) < METRICS_ROUTES, "a counter for each route");
 
-/* One segment of {id} is kept as it came: letters and digits need no escapes, and whatever else is
+/* A segment of {…} is kept as it came: letters and digits need no escapes, and whatever else is
  * there cannot be an id. Too long ones are cut, which no id survives either. */
-static bool path_match(const char *pattern, const char *path, char ret_id[64])
+static bool path_match(const char *pattern, const char *path, struct route_args *ret)
 {
-    ret_id[0] = '\0';
+    *ret = (struct route_args){ 0 };
     while (*pattern) {
-        if (str_starts(pattern, "{id}")) {
+        if (*pattern == '{') {
+            char *to = str_starts(pattern, "{id}") ? ret->id : ret->sub;
             size_t len = strcspn(path, "/");
             if (len == 0)
                 return false;
             size_t kept = len < 63 ? len : 63;
-            memcpy(ret_id, path, kept);
-            ret_id[kept] = '\0';
+            memcpy(to, path, kept);
             path += len;
-            pattern += 4;
+            pattern += strcspn(pattern, "}") + 1;
         } else if (*pattern++ != *path++) {
             return false;
         }
@@ -97,14 +131,14 @@ static bool path_match(const char *pattern, const char *path, char ret_id[64])
 }
 
 enum route_match route_find(const char *method, const char *path, const struct route **ret,
-                            char ret_id[64], char allow[64])
+                            struct route_args *ret_args, char allow[64])
 {
     enum route_match match = ROUTE_NO_PATH;
     size_t used = 0;
     allow[0] = '\0';
     for (size_t i = 0; i < n_routes; i++) {
         const struct route *t = &routes[i];
-        if (!path_match(t->path, path, ret_id))
+        if (!path_match(t->path, path, ret_args))
             continue;
         bool get = str_eq(t->method, "GET");
         if (str_eq(method, t->method) || (get && str_eq(method, "HEAD"))) {

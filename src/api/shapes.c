@@ -60,6 +60,8 @@ static const struct shape limits_open = { .name = "limits", ROWS(limits_rows), .
                   .flags = FIELD_NULLABLE),                                                \
         FIELD_U32(struct create_body, stop_timeout_s, .lo = 1, .hi = 2592000,              \
                   .flags = FIELD_NULLABLE),                                                \
+        FIELD_LIST(struct create_body, services, struct service, &service_shape,           \
+                   .hi = SERVICES_MAX, .flags = FIELD_NULLABLE),                           \
         FIELD_STR(struct create_body, memory_high, .hi = 32, .flags = FIELD_NULLABLE),     \
         FIELD_ANY(struct create_body, template, .flags = FIELD_NULLABLE),                  \
         FIELD_ANY(struct create_body, template_path, .flags = FIELD_NULLABLE),             \
@@ -95,9 +97,39 @@ static const struct field exec_rows[] = {
               .flags = FIELD_NULLABLE),
     FIELD_BOOL(struct exec_body, stream, .flags = FIELD_NULLABLE),
     FIELD_BOOL(struct exec_body, detach, .flags = FIELD_NULLABLE),
+    FIELD_ANY(struct exec_body, service, .flags = FIELD_NULLABLE),
 };
 const struct shape shape_exec = { .name = "exec", ROWS(exec_rows) };
 const struct shape shape_exec_legacy = { .name = "exec", ROWS(exec_rows), .open = true };
+
+static const struct field resize_rows[] = {
+    FIELD_U32(struct resize_body, cols, .lo = 1, .hi = 1000, .flags = FIELD_REQUIRED),
+    FIELD_U32(struct resize_body, rows, .lo = 1, .hi = 1000, .flags = FIELD_REQUIRED),
+};
+const struct shape shape_resize = { .name = "resize", ROWS(resize_rows) };
+
+static const struct field process_rows[] = {
+    FIELD_ANY(struct process_body, cmd, .flags = FIELD_REQUIRED),
+    FIELD_STR(struct process_body, cwd, .lo = 1, .hi = PATH_BYTES_MAX, .flags = FIELD_NULLABLE),
+    FIELD_MAP(struct process_body, env, .hi = SANDBOX_ENV_MAX,
+              .flags = FIELD_NULLABLE | FIELD_SECRET),
+    FIELD_U32(struct process_body, timeout_ms, .lo = 1, .hi = EXEC_TIMEOUT_MAX_MS,
+              .flags = FIELD_NULLABLE),
+    FIELD_BOOL(struct process_body, stdin_open, .name = "stdin", .flags = FIELD_NULLABLE),
+    { .name = "pty",
+      .type = FIELD_TYPE_OBJ,
+      .offset = offsetof(struct process_body, pty),
+      .shape = &shape_resize,
+      .seen = offsetof(struct process_body, pty_seen),
+      .flags = FIELD_NULLABLE },
+};
+const struct shape shape_process = { .name = "process", ROWS(process_rows) };
+
+static const struct field signal_rows[] = {
+    FIELD_ANY(struct signal_body, signal, .flags = FIELD_NULLABLE),
+    FIELD_BOOL(struct signal_body, tree, .flags = FIELD_NULLABLE),
+};
+const struct shape shape_signal = { .name = "signal", ROWS(signal_rows) };
 
 static const struct field keepalive_rows[] = {
     { .name = "until",
@@ -254,6 +286,8 @@ int create_check(struct create_body *b, bool v1, struct core_create *ret, struct
     c.idle_timeout_ms = b->idle_timeout_s * 1000;
     c.stop_timeout_ms = b->stop_timeout_s * 1000;
     c.ports = b->ports;
+    c.services = b->services.items;
+    c.n_services = b->services.count;
     c.env = &b->env;
     c.metadata = &b->metadata;
     c.external_user = or_null(b->project_seen ? b->project.user_id : b->external.user_id);

@@ -43,6 +43,7 @@ struct create_body {
     int idle_policy;
     uint32_t idle_timeout_s; /* 0: the setting's */
     uint32_t stop_timeout_s;
+    struct objv services; /* of struct service */
     char *memory_high;
     /* known by name, not served yet */
     char *template;
@@ -59,6 +60,24 @@ struct exec_body {
     uint32_t timeout_ms;
     bool stream;
     bool detach;
+    char *service; /* JSON: true, or a name */
+};
+
+struct process_body {
+    char *cmd; /* as in exec_body */
+    char *cwd;
+    struct strmap env;
+    uint32_t timeout_ms;
+    bool stdin_open;
+    struct resize_body {
+        uint32_t cols, rows;
+    } pty;
+    bool pty_seen;
+};
+
+struct signal_body {
+    char *signal; /* "SIGTERM", "TERM" or a number as JSON */
+    bool tree;
 };
 
 struct keepalive_body {
@@ -76,6 +95,7 @@ extern const struct shape shape_create, shape_create_legacy;
 extern const struct shape shape_exec, shape_exec_legacy;
 extern const struct shape shape_keepalive, shape_keepalive_legacy;
 extern const struct shape shape_put;
+extern const struct shape shape_process, shape_signal, shape_resize;
 
 /* Turns a decoded create into core's request; everything borrowed from b, and ports sorted.
  * v1: ports default to 3000, `project` makes it idempotent. Errors name the field. */

@@ -122,6 +122,25 @@ static void put_one(struct json_out *o, const struct service *v)
     json_close(o);
 }
 
+void core_service_name(const char *command, char out[SERVICE_NAME_MAX + 1])
+{
+    size_t len = strcspn(command, " \t;&|"), n = 0;
+    size_t from = len;
+    while (from > 0 && command[from - 1] != '/')
+        from--;
+    for (const char *base = command + from; base < command + len && n < SERVICE_NAME_MAX; base++) {
+        char c = *base >= 'A' && *base <= 'Z' ? (char)(*base - 'A' + 'a') : *base;
+        bool letter = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+        if (letter || (n > 0 && out[n - 1] != '-'))
+            out[n++] = letter ? c : '-';
+    }
+    while (n > 0 && out[n - 1] == '-')
+        n--;
+    out[n] = 0;
+    if (n == 0)
+        (void)str_copy(out, SERVICE_NAME_MAX + 1, "exec");
+}
+
 int declared_to_json(const struct service *items, size_t count, char **ret, struct err *err)
 {
     struct buf b = BUF_INIT(SERVICES_MAX * EXEC_SPEC_MAX);

@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/limits.h"
+#include "base/log.h"
 #include "base/str.h"
 #include "inside.h"
 #include "wire/frames.h"
@@ -221,6 +222,40 @@ static int converse(struct talk *t, struct err *err)
     }
 }
 
+/* --- a client that goes away while its command serves --- */
+
+/* Whoever starts a server by hand and presses Ctrl-C wants to look at it, not to end it: a command
+ * that listens on a port when its client leaves becomes a service, and comes back at each wake. The
+ * agent decides, for only it sees the sockets; it is asked once the stream is closed. */
+static void keep_if_listening(struct core *c, const struct sandbox *s, const struct core_exec *req,
+                              uint64_t number)
+{
+    char name[SERVICE_NAME_MAX + 1];
+    struct err err;
+    struct sandbox_id id;
+    AUTO(free) char *cmd = core_argv_json(req->argv);
+    core_service_name(req->argv->items[0], name);
+    struct service spec = { .name = name,
+                            .cmd = cmd,
+                            .cwd = req->cwd ? (char *)(uintptr_t)req->cwd
+                                            : (char[]){ "/home/sandbox/workspace" },
+                            .restart = SERVICE_ALWAYS };
+    if (req->env)
+        spec.env = *req->env; /* borrowed: declared_add copies */
+    struct process_spec p = {
+        .argv = req->argv, .cwd = spec.cwd, .env = req->env, .service = name
+    };
+    if (core_process_adopt(c, s, &p, number, &id, &err) < 0) {
+        if (err.code != ERR_NOT_FOUND) /* that one: it did not listen, and has been ended */
+            log_warn("exec.not_kept", KV_STR("id", s->id.text), KV_ERR(&err));
+        return;
+    }
+    if (keepers_declare(c->keepers, s, &spec, &id, &err) < 0)
+        log_warn("exec.not_declared", KV_STR("id", s->id.text), KV_ERR(&err));
+    else
+        log_info("exec.kept", KV_STR("id", s->id.text), KV_STR("service", name));
+}
+
 int core_exec(struct core *c, const struct caller *who, const struct sandbox_id *id,
               const struct core_exec *req, const struct exec_sink *sink, struct exec_result *ret,
               struct err *err)
@@ -250,11 +285,16 @@ int core_exec(struct core *c, const struct caller *who, const struct sandbox_id 
                                 .env = req->env,
                                 .timeout_ms = req->timeout_ms,
                                 .flags = (req->stdin_text ? (uint32_t)SPAWN_STDIN : 0) |
-                                         (req->detach ? (uint32_t)SPAWN_DETACH : 0) };
+                                         (req->detach ? (uint32_t)SPAWN_DETACH
+                                                      : (uint32_t)SPAWN_KEEP_IF_LISTENING),
+                                .process = req->detach ? 0 : core_process_number() };
     int rc = core_spawn(c, s, &cmd, &t.fd, err);
     if (rc == 0)
         rc = converse(&t, err);
     auto_fd(&t.fd);
+    t.fd = -1;
+    if (rc < 0 && err->code == ERR_CANCELLED)
+        keep_if_listening(c, s, req, cmd.process);
     buf_release(&t.in);
     core_unref(s);
     registry_exec_end(c->registry, id);

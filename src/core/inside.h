@@ -63,7 +63,11 @@ int core_process_start_in(struct core *c, const struct sandbox *s, const struct 
                           struct process *ret, struct err *err);
 /* Takes up a process that its agent keeps of its own accord. ERR_NOT_FOUND: it does not. */
 int core_process_adopt(struct core *c, const struct sandbox *s, const struct process_spec *spec,
-                       uint64_t number, struct err *err);
+                       uint64_t number, struct sandbox_id *ret_id, struct err *err);
+/* A JSON list of the strings; caller frees. */
+char *core_argv_json(const struct strv *argv);
+/* A number for the agent, never 0. */
+uint64_t core_process_number(void);
 
 /* TERM to all of it, KILL after a while; does not wait. */
 struct proc;

@@ -11,13 +11,14 @@
 #include "wire/frames.h"
 
 #define CHUNK_BYTES (16 * KIB)
-#define FILE_HEAD 13
+#define FILE_HEAD 21
 
 struct plog_chunk {
     struct plog_chunk *next;
     uint64_t at;
     size_t len, cap;
     enum exec_stream stream;
+    int64_t at_ms;
     char data[];
 };
 
@@ -27,16 +28,18 @@ static void drop_first(struct plog *l)
     l->first = c->next;
     if (!l->first)
         l->last = NULL;
-    l->kept -= c->len;
+    l->kept -= sizeof *c + c->cap;
     free(c);
 }
 
-static void add_chunk(struct plog *l, enum exec_stream stream, uint64_t at, size_t cap)
+static void add_chunk(struct plog *l, enum exec_stream stream, uint64_t at, int64_t at_ms,
+                      size_t cap)
 {
     struct plog_chunk *c = malloc(sizeof *c + cap);
     if (!c)
         abort();
-    *c = (struct plog_chunk){ .at = at, .cap = cap, .stream = stream };
+    *c = (struct plog_chunk){ .at = at, .cap = cap, .stream = stream, .at_ms = at_ms };
+    l->kept += sizeof *c + cap;
     if (l->last)
         l->last->next = c;
     else
@@ -44,31 +47,35 @@ static void add_chunk(struct plog *l, enum exec_stream stream, uint64_t at, size
     l->last = c;
 }
 
-void plog_add(struct plog *l, enum exec_stream stream, uint64_t at, const void *data, size_t len)
+/* A burst fills large chunks; what comes now and then gets chunks of its own size, so that each has
+ * its time and a slow talker's history does not consist of empty room. */
+void plog_add(struct plog *l, enum exec_stream stream, uint64_t at, int64_t at_ms, const void *data,
+              size_t len)
 {
     const char *p = data;
     while (len > 0) {
         struct plog_chunk *c = l->last;
-        bool fits = c && c->stream == stream && c->at + c->len == at && c->len < c->cap;
-        if (!fits) { /* the first chunk of a quiet process is small */
-            add_chunk(l, stream, at, l->kept == 0 && len < 512 ? 512 : CHUNK_BYTES);
+        bool burst = c && at_ms - c->at_ms < PROCESS_TIME_STEP_MS;
+        bool fits = burst && c->stream == stream && c->at + c->len == at && c->len < c->cap;
+        if (!fits) {
+            add_chunk(l, stream, at, at_ms,
+                      burst || len > CHUNK_BYTES ? CHUNK_BYTES : (len + 63) / 64 * 64);
             c = l->last;
         }
         size_t n = c->cap - c->len < len ? c->cap - c->len : len;
         memcpy(c->data + c->len, p, n);
         c->len += n;
-        l->kept += n;
         p += n;
         at += n;
         len -= n;
     }
     l->next = at;
-    while (l->kept > PROCESS_OUTPUT_KEEP)
+    while (l->kept > PROCESS_OUTPUT_KEEP && l->first != l->last)
         drop_first(l);
 }
 
 size_t plog_read(const struct plog *l, uint64_t offset, void *data, size_t size,
-                 enum exec_stream *ret_stream, uint64_t *ret_at)
+                 struct follow_chunk *ret)
 {
     for (const struct plog_chunk *c = l->first; c; c = c->next) {
         if (c->at + c->len <= offset)
@@ -76,8 +83,9 @@ size_t plog_read(const struct plog *l, uint64_t offset, void *data, size_t size,
         size_t skip = offset > c->at ? (size_t)(offset - c->at) : 0;
         size_t n = c->len - skip < size ? c->len - skip : size;
         memcpy(data, c->data + skip, n);
-        *ret_stream = c->stream;
-        *ret_at = c->at + skip;
+        ret->stream = c->stream;
+        ret->offset = c->at + skip;
+        ret->at_ms = c->at_ms;
         return n;
     }
     return 0;
@@ -94,8 +102,9 @@ void plog_save(const struct plog *l, struct buf *b)
     for (const struct plog_chunk *c = l->first; c; c = c->next) {
         uint8_t head[FILE_HEAD];
         frame_set_u64(head, c->at);
-        frame_set_u32(head + 8, (uint32_t)c->len);
-        head[12] = (uint8_t)c->stream;
+        frame_set_u64(head + 8, (uint64_t)c->at_ms);
+        frame_set_u32(head + 16, (uint32_t)c->len);
+        head[20] = (uint8_t)c->stream;
         buf_add(b, head, sizeof head);
         buf_add(b, c->data, c->len);
     }
@@ -106,10 +115,11 @@ int plog_load(struct plog *l, const void *data, size_t len, struct err *err)
     const uint8_t *p = data;
     while (len >= FILE_HEAD) {
         uint64_t at = frame_u64(p);
-        uint32_t n = frame_u32(p + 8);
-        if (n > len - FILE_HEAD || p[12] > EXEC_STDERR || at < l->next)
+        int64_t at_ms = (int64_t)frame_u64(p + 8);
+        uint32_t n = frame_u32(p + 16);
+        if (n > len - FILE_HEAD || p[20] > EXEC_STDERR || at < l->next)
             break;
-        plog_add(l, (enum exec_stream)p[12], at, p + FILE_HEAD, n);
+        plog_add(l, (enum exec_stream)p[20], at, at_ms, p + FILE_HEAD, n);
         p += FILE_HEAD + n;
         len -= FILE_HEAD + n;
     }

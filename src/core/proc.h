@@ -38,7 +38,8 @@ void procs_forget(struct procs *t, struct proc *p);
 int procs_remove(struct procs *t, struct proc *p, struct err *err);
 void procs_take_stream(struct procs *t, struct proc *p, int fd);
 int procs_load_output(struct procs *t, struct proc *p, struct err *err);
-void procs_prune(struct procs *t, const struct sandbox_id *sandbox);
+/* Keeps the newest ended ones: of the service of that name, or of those that are none (NULL). */
+void procs_prune(struct procs *t, const struct sandbox_id *sandbox, const char *service);
 void procs_wake_keeper(struct procs *t);
 void procs_lock(struct procs *t) NO_THREAD_SAFETY;
 void procs_unlock(struct procs *t) NO_THREAD_SAFETY;

@@ -69,7 +69,7 @@ static struct proc *find(struct core *c, const struct caller *who, const struct 
 
 /* --- start --- */
 
-static char *argv_json(const struct strv *argv)
+char *core_argv_json(const struct strv *argv)
 {
     struct buf b = BUF_INIT(EXEC_SPEC_MAX * 6);
     struct json_out o = JSON_OUT(&b);
@@ -80,7 +80,7 @@ static char *argv_json(const struct strv *argv)
     return buf_take(&b);
 }
 
-static uint64_t new_number(void)
+uint64_t core_process_number(void)
 {
     uint64_t n;
     random_bytes(&n, sizeof n);
@@ -96,7 +96,7 @@ static int add_record(struct core *c, const struct sandbox *s, const struct proc
                             .pty = spec->cols != 0,
                             .started_at_ms = clock_wall_ms() };
     sandbox_id_new(&info.id);
-    info.argv = argv_json(spec->argv);
+    info.argv = core_argv_json(spec->argv);
     info.cwd = spec->cwd ? str_dup(spec->cwd) : NULL;
     info.service = spec->service ? str_dup(spec->service) : NULL;
     struct store_process row = { .id = info.id,
@@ -159,7 +159,7 @@ static int start_in(struct core *c, const struct sandbox *s, const struct proces
                                 .flags = (uint32_t)SPAWN_KEEP |
                                          (spec->cols ? (uint32_t)SPAWN_PTY : 0) |
                                          (spec->stdin_open ? (uint32_t)SPAWN_STDIN : 0),
-                                .process = new_number(),
+                                .process = core_process_number(),
                                 .cols = spec->cols,
                                 .rows = spec->rows };
     struct proc *p;
@@ -180,7 +180,7 @@ static int start_in(struct core *c, const struct sandbox *s, const struct proces
         procs_unref(c->procs, p);
         return -1;
     }
-    procs_prune(c->procs, &s->id);
+    procs_prune(c->procs, &s->id, spec->service);
     *ret = p;
     return 0;
 }
@@ -209,7 +209,7 @@ int core_process_start(struct core *c, const struct caller *who, const struct sa
 }
 
 int core_process_adopt(struct core *c, const struct sandbox *s, const struct process_spec *spec,
-                       uint64_t number, struct err *err)
+                       uint64_t number, struct sandbox_id *ret_id, struct err *err)
 {
     struct frame_attached at;
     int fd;
@@ -226,6 +226,7 @@ int core_process_adopt(struct core *c, const struct sandbox *s, const struct pro
     p->info.pid = at.pid;
     p->eof = true;
     procs_unlock(c->procs);
+    *ret_id = p->info.id;
     procs_take_stream(c->procs, p, fd);
     procs_unref(c->procs, p);
     return 0;
@@ -470,11 +471,9 @@ int follow_next(struct follow *f, uint64_t offset, void *data, size_t size, int6
     bool in_time = true;
     procs_lock(t);
     for (;;) {
-        uint64_t at;
-        ret->len = plog_read(&p->log, offset, data, size, &ret->stream, &at);
+        ret->len = plog_read(&p->log, offset, data, size, ret);
         if (ret->len > 0) {
-            ret->offset = at;
-            ret->lost = at - offset;
+            ret->lost = ret->offset - offset;
             break;
         }
         if (p->gone || p->info.state != PROCESS_RUNNING) {

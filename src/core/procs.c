@@ -293,7 +293,7 @@ static bool on_frame_locked(struct procs *t, struct proc *p, const struct frame 
     case FRAME_STDOUT:
     case FRAME_STDERR:
         plog_add(&p->log, f->type == FRAME_STDOUT ? EXEC_STDOUT : EXEC_STDERR, p->info.bytes,
-                 f->payload, f->len);
+                 clock_wall_ms(), f->payload, f->len);
         p->info.bytes += f->len;
         break;
     case FRAME_EXIT:
@@ -600,15 +600,15 @@ int procs_remove(struct procs *t, struct proc *p, struct err *err)
     return 0;
 }
 
-/* Keeps the newest PROCESS_ENDED_MAX ended ones. */
-void procs_prune(struct procs *t, const struct sandbox_id *sandbox)
+void procs_prune(struct procs *t, const struct sandbox_id *sandbox, const char *service)
 {
     struct proc **list;
     struct err err;
     size_t ended = 0, n = procs_list(t, sandbox, &list);
     for (size_t i = 0; i < n; i++) { /* newest first */
         mu_lock(&t->lock);
-        bool old = list[i]->saved && ++ended > PROCESS_ENDED_MAX;
+        bool same = list[i]->saved && str_eq(list[i]->info.service, service);
+        bool old = same && ++ended > (service ? SERVICE_ENDED_MAX : PROCESS_ENDED_MAX);
         mu_unlock(&t->lock);
         if (old && procs_remove(t, list[i], &err) < 0)
             log_warn("process.prune_failed", KV_STR("id", list[i]->info.id.text), KV_ERR(&err));
