@@ -25,7 +25,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -qq -y \
         --no-install-recommends install "${missing[@]}"
 fi
-root=$(mktemp -d /tmp/sandboxed-image-XXXXXX)
+root=$(mktemp -d /tmp/sandboxed-base-XXXXXX)
 trap 'rm -rf --one-file-system "$root"' EXIT
 chmod 0755 "$root"
 ./debian-root.sh "$root" ca-certificates

@@ -10,30 +10,8 @@
 set -euo pipefail
 root=$1
 
-# The machine's own mirror and proxy: the first "deb" source of its release.
-. /etc/os-release
-mirror=$({
-    sed -n 's/^deb \(\[[^]]*\] \)\?\(http[^ ]*\) '"$VERSION_CODENAME"' .*/\2/p' \
-        /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null || true
-    awk -v suite="$VERSION_CODENAME" '
-        /^[[:space:]]*$/ { uri = "" }
-        /^URIs:/ { uri = $2 }
-        /^Suites:/ && uri { for (i = 2; i <= NF; i++) if ($i == suite) { print uri; exit } }
-    ' /etc/apt/sources.list.d/*.sources 2>/dev/null || true
-} | head -n 1)
-[ -n "$mirror" ] || { echo "no apt source for $VERSION_CODENAME on this machine" >&2; exit 1; }
-proxy=$(apt-config dump --format '%v%n' Acquire::http::Proxy)
-[ -z "$proxy" ] || export http_proxy=$proxy
-
-debootstrap --variant=minbase \
-    --include=bash,coreutils,python3-minimal,libpython3-stdlib,python3,git,procps \
-    "$VERSION_CODENAME" "$root" "$mirror" >"$root.log" 2>&1 ||
-    { tail -n 20 "$root.log" >&2; exit 1; }
-rm -f "$root.log"
-
-# Slim: nobody reads manuals or installs packages here.
-rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/var/log/* "$root"/debootstrap \
-    "$root"/usr/share/{doc,man,locale,info}/*
+"$(dirname "$0")/../../scripts/debian-root.sh" "$root" \
+    bash coreutils python3-minimal libpython3-stdlib python3 git procps
 # A behind-the-proxy machine's own authorities are authorities in the sandbox, too.
 if [ -f /etc/ssl/certs/ca-certificates.crt ]; then
     install -D -m 0644 /etc/ssl/certs/ca-certificates.crt \
