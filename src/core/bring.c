@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "inside.h"
+#include "shares.h"
 
 #define GATE_WAIT_MS 60000  /* for a place among the starting ones */
 #define HELLO_WAIT_MS 10000 /* from the container's start to its agent's hello: 1 ms is usual */
@@ -333,6 +334,7 @@ int core_finish_delete(struct core *c, const struct sandbox *row, uint64_t *ret_
         return -1;
     }
     registry_remove(c->registry, &row->id);
+    shares_drop(c->shares, &row->id);
     log_info("sandbox.deleted", KV_STR("id", row->id.text), KV_INT("purged", row->purge));
     return 0;
 }

@@ -9,6 +9,7 @@
 #include "base/str.h"
 #include "inside.h"
 #include "proc.h"
+#include "shares.h"
 
 #define KEEPALIVE_DEFAULT_MS (3600LL * 1000)
 
@@ -29,7 +30,8 @@ int core_new(const struct core_parts *parts, struct core **ret, struct err *err)
     for (size_t i = 0; i < count; i++)
         registry_add(c->registry, rows[i], false);
     free(rows);
-    if (procs_new(c, parts->config->data_dir, &c->procs, err) < 0 ||
+    if (shares_new(parts->store, parts->config->data_dir, &c->shares, err) < 0 ||
+        procs_new(c, parts->config->data_dir, &c->procs, err) < 0 ||
         procs_start(c->procs, err) < 0 || !(c->keepers = keepers_new(c, err))) {
         core_free(c);
         return -1;
@@ -44,6 +46,7 @@ void core_free(struct core *c)
         return;
     keepers_free(c->keepers);
     procs_free(c->procs);
+    shares_free(c->shares);
     registry_free(c->registry);
     cond_release(&c->gate_open);
     mu_release(&c->gate);

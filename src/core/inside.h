@@ -16,6 +16,7 @@ struct core {
     struct registry *registry;
     struct procs *procs;
     struct keepers *keepers;
+    struct shares *shares;
     char *node; /* this machine's name in the rows */
     atomic_bool booted;
     /* At most ENGINE_STARTS_AT_ONCE sandboxes are brought up at a time. */

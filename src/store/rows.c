@@ -65,6 +65,11 @@ static const struct field fields[] = {
 #define FIRST_FIELD 3
 static const char *const first_columns[FIRST_FIELD] = { "id", "state", "secret" };
 
+const char *rows_visibility(enum sandbox_visibility v)
+{
+    return visibility_words[v];
+}
+
 const char *rows_state(enum sandbox_state s)
 {
     return state_words[s];

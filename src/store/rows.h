@@ -14,7 +14,8 @@ int rows_insert(struct db *db, const struct sandbox *s, struct err *err);
 /* The current row of Q_SANDBOX_LOAD; caller frees. A value that cannot be is an error, not a guess.
  */
 int rows_read(struct db *db, struct sandbox **ret, struct err *err);
-/* The schema's word of a state. */
+/* The schema's words. */
 const char *rows_state(enum sandbox_state s);
+const char *rows_visibility(enum sandbox_visibility v);
 
 #endif

@@ -124,6 +124,23 @@ SELECT id, sandbox, epoch, number, state, argv, cwd, service, pty, exit_code, si
     started_at_ms, ended_at_ms
 FROM process ORDER BY id;
 
+-- :sandbox_set_visibility  (id, visibility, now_ms) -> changed rows
+UPDATE sandbox SET visibility = :visibility, updated_at_ms = :now_ms WHERE id = :id;
+-- :share_count  (sandbox) -> count
+SELECT count(*) FROM share WHERE sandbox = :sandbox;
+-- :share_insert  (id, sandbox, once, created_at_ms, expires_at_ms) -> changed rows
+INSERT INTO share (id, sandbox, node, tenant, once, created_at_ms, expires_at_ms)
+SELECT :id, id, node, tenant, :once, :created_at_ms, :expires_at_ms
+FROM sandbox WHERE id = :sandbox;
+-- :share_use  (id) -> changed rows
+UPDATE share SET used = 1 WHERE id = :id AND used = 0;
+-- :share_remove  (id, sandbox) -> changed rows
+DELETE FROM share WHERE id = :id AND sandbox = :sandbox;
+-- :share_expire  (now_ms) -> changed rows
+DELETE FROM share WHERE expires_at_ms <= :now_ms;
+-- :share_load  () -> columns below; oldest first
+SELECT id, sandbox, once, used, created_at_ms, expires_at_ms FROM share ORDER BY created_at_ms, id;
+
 -- :idem_get  (tenant, key) -> hash, sandbox, status, body
 SELECT hash, sandbox, status, body FROM idempotency WHERE tenant = :tenant AND key = :key;
 -- :idem_insert  (tenant, key, node, hash, sandbox, now_ms)
@@ -146,4 +163,8 @@ FROM sandbox WHERE id = :id;
 INSERT INTO audit (at_ms, node, tenant, actor, action, target, detail)
 SELECT :now_ms, node, tenant, :actor, :action, id,
     json_object('from', :from, 'to', :to, 'purge', purge)
+FROM sandbox WHERE id = :id;
+-- :audit_note  (id, actor, action, name, value, now_ms)
+INSERT INTO audit (at_ms, node, tenant, actor, action, target, detail)
+SELECT :now_ms, node, tenant, :actor, :action, id, json_object(:name, :value)
 FROM sandbox WHERE id = :id;
