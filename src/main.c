@@ -29,6 +29,7 @@
 #include "config/config.h"
 #include "core/core.h"
 #include "docker/docker.h"
+#include "edge/edge.h"
 #include "front/front.h"
 #include "link/link.h"
 #include "net/firewall.h"
@@ -50,6 +51,7 @@ struct daemon {
     struct core *core;
     struct front *front;
     struct api *api;
+    struct edge *edge;
     struct work *work;
     struct worker *guard;
     atomic_bool guarded; /* the firewall was in place at the last look */
@@ -136,15 +138,17 @@ static int open_rooms(struct daemon *d, struct err *err)
         front_start(d->core, c, store_instance(d->store), &d->front, err) < 0)
         return -1;
     /* Listens before the rows are compared with the Engine: /readyz says when that is done. */
-    if (api_start(d->core, c, &d->api, err) < 0)
+    if (api_start(d->core, c, &d->api, err) < 0 || edge_start(d->core, c, &d->edge, err) < 0)
         return -1;
     return work_start(d->core, d->docker, d->volume, c, &d->work, err);
 }
 
 static void close_rooms(struct daemon *d)
 {
+    int64_t deadline_ms = clock_mono_ms() + d->config.shutdown_ms;
+    edge_stop(d->edge, deadline_ms);
     if (d->api)
-        api_stop(d->api, clock_mono_ms() + d->config.shutdown_ms);
+        api_stop(d->api, deadline_ms);
     if (d->work)
         work_stop(d->work);
     worker_stop(d->guard);

@@ -1,0 +1,22 @@
+/* The preview edge: a reverse proxy in front of what listens inside sandboxes.
+ *
+ * One thread, one epoll loop. Each request is routed by its Host (or by E2b-Sandbox-Id and -Port)
+ * to one port of one sandbox; a sleeping sandbox is woken and the very same request is sent on.
+ * Never routes to the API. Knows the sandboxes only through core/. */
+#ifndef EDGE_EDGE_H
+#define EDGE_EDGE_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "config/config.h"
+#include "core/core.h"
+
+struct edge;
+/* Listens on config->edge. core and config are borrowed. ERR_CONFLICT: the address is in use. */
+int edge_start(struct core *core, const struct config *config, struct edge **ret, struct err *err);
+/* Stops accepting, lets exchanges end until the monotonic deadline (upgraded connections and
+ * streams are cut then), joins, frees. NULL is fine. */
+void edge_stop(struct edge *e, int64_t deadline_ms);
+
+#endif

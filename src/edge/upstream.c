@@ -1,0 +1,91 @@
+/* Connections to apps. One belongs to a sandbox, a start epoch and a port; once the sandbox is in
+ * another epoch or state it is never used again (T-60). */
+#include <netinet/tcp.h>
+#include <stdlib.h>
+
+#include "base/str.h"
+#include "inside.h"
+
+struct upstream *upstream_new(struct box *b, struct client *c, int fd, bool connecting)
+{
+    struct edge *e = c->e;
+    int on = 1;
+    struct upstream *u = mem_new(1, sizeof *u);
+    *u = (struct upstream){
+        .s = { .kind = SOCK_UPSTREAM, .fd = fd, .readable = !connecting, .writable = !connecting },
+        .box = b,
+        .client = c,
+        .port = c->route.port,
+        .epoch = b->epoch,
+        .connecting = connecting,
+        .since_ms = e->now_ms,
+    };
+    /* Neither is needed for the connection to work. */
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    if (sock_watch(e, &u->s) < 0) {
+        upstream_close(e, u);
+        return NULL;
+    }
+    return u;
+}
+
+struct upstream *upstream_idle(struct box *b, uint16_t port)
+{
+    for (struct upstream **at = &b->idle; *at; at = &(*at)->next) {
+        struct upstream *u = *at;
+        if (u->port != port)
+            continue;
+        *at = u->next;
+        b->n_idle--;
+        u->next = NULL;
+        u->reused = true;
+        return u;
+    }
+    return NULL;
+}
+
+static void unlink_idle(struct upstream *u)
+{
+    for (struct upstream **at = &u->box->idle; *at; at = &(*at)->next)
+        if (*at == u) {
+            *at = u->next;
+            u->box->n_idle--;
+            return;
+        }
+}
+
+void upstream_close(struct edge *e, struct upstream *u)
+{
+    if (u->s.fd < 0)
+        return;
+    if (!u->client)
+        unlink_idle(u);
+    else if (u->client->up_to == u)
+        u->client->up_to = NULL;
+    u->client = NULL;
+    sock_close(e, &u->s);
+    u->next = e->dead_upstreams;
+    e->dead_upstreams = u;
+}
+
+void upstream_keep(struct edge *e, struct upstream *u)
+{
+    struct box *b = u->box;
+    if (b->n_idle >= EDGE_UPSTREAM_IDLE_MAX || u->epoch != b->epoch || u->shut || u->s.hung) {
+        upstream_close(e, u);
+        return;
+    }
+    u->client->up_to = NULL;
+    u->client = NULL;
+    u->since_ms = e->now_ms;
+    u->next = b->idle;
+    b->idle = u;
+    b->n_idle++;
+}
+
+void upstream_drop_idle(struct edge *e, struct box *b)
+{
+    while (b->idle)
+        upstream_close(e, b->idle);
+}
