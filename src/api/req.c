@@ -1,6 +1,7 @@
 /* A request's life, what its handler reads of it, and whole answers. Nothing here outlives the
  * process. */
 #include <inttypes.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include "base/cleanup.h"
