@@ -152,7 +152,8 @@ static int make_container(struct core *c, const struct sandbox *row, const char 
 }
 
 /* The engine may refuse a start for a limit that only a start shows (file descriptors); the runtime
- * has lowered its wish by then, so the second try is made with a new container. */
+ * has lowered its wish by then, so the second try is made with a new container. So it is when
+ * somebody removed the first one. */
 static int start_container(struct core *c, const struct sandbox *row, const char *digest,
                            struct container *box, struct err *err)
 {
@@ -166,7 +167,7 @@ static int start_container(struct core *c, const struct sandbox *row, const char
             return 0;
         struct err ignored;
         (void)rt->remove(rt->self, box->id, &ignored); /* the cause that counts is the start's */
-        if (attempt > 0 || err->code != ERR_ENGINE)
+        if (attempt > 0 || (err->code != ERR_ENGINE && err->code != ERR_NOT_FOUND))
             return -1;
     }
 }
@@ -246,6 +247,9 @@ int core_bring_up(struct core *c, const struct sandbox *row, struct err *err)
     times.total_ms = rc == 0 ? clock_mono_ms() - began + 1 : 0;
     registry_live_update(c->registry, &row->id, note_progress, &times);
     if (rc < 0) {
+        /* What the engine misses is not what the caller asked for: that one is there. */
+        if (err->code == ERR_NOT_FOUND)
+            err->code = ERR_UNAVAILABLE;
         log_warn("sandbox.start_failed", KV_STR("id", row->id.text), KV_ERR(err));
         undo_up(c, row, err);
         return -1;
