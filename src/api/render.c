@@ -154,6 +154,14 @@ void render_sandbox(struct json_out *o, const char *key, struct core *core,
     json_close(o);
     json_put(o, "visibility", sandbox_visibility_names[s->visibility]);
     json_put(o, "idle_policy", sandbox_idle_policy_names[s->idle_policy]);
+    if (s->idle_timeout_ms)
+        json_put_int(o, "idle_timeout_s", s->idle_timeout_ms / 1000);
+    else
+        json_put_null(o, "idle_timeout_s");
+    if (s->stop_timeout_ms)
+        json_put_int(o, "stop_timeout_s", s->stop_timeout_ms / 1000);
+    else
+        json_put_null(o, "stop_timeout_s");
     put_limits(o, s);
     put_preview(o, core, config, s);
     json_list(o, "env");
@@ -227,14 +235,6 @@ void render_row(struct json_out *o, const char *key, const struct config *config
     put_if(o, "external_workspace_id", s->external_workspace);
     json_put(o, "visibility", sandbox_visibility_names[s->visibility]);
     json_put(o, "idle_policy", sandbox_idle_policy_names[s->idle_policy]);
-    if (s->idle_timeout_ms)
-        json_put_int(o, "idle_timeout_s", s->idle_timeout_ms / 1000);
-    else
-        json_put_null(o, "idle_timeout_s");
-    if (s->stop_timeout_ms)
-        json_put_int(o, "stop_timeout_s", s->stop_timeout_ms / 1000);
-    else
-        json_put_null(o, "stop_timeout_s");
     json_close(o);
 }
 

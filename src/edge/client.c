@@ -190,7 +190,7 @@ static unsigned number_of(struct span s)
     return n;
 }
 
-/* The port in a Host, which route_find has found to be well-formed. */
+/* The port in a Host, which edge_route_find has found to be well-formed. */
 static unsigned host_port(const struct head *h)
 {
     bool more;
@@ -297,7 +297,7 @@ static void place(struct client *c, const struct head *h, struct visit *v)
     const struct sandbox *row = NULL;
     struct err err;
     struct who who;
-    enum route_found found = route_find(h, c->e->config->preview_domain, &c->route);
+    enum route_found found = edge_route_find(h, c->e->config->preview_domain, &c->route);
     look_at_visitor(c, h, &who, v);
     if (!count_visitor(c, &who)) {
         refuse(c, 429);

@@ -70,7 +70,7 @@ static int by_headers(const struct head *h, struct route *ret)
     return 1;
 }
 
-enum route_found route_find(const struct head *h, const char *domain, struct route *ret)
+enum route_found edge_route_find(const struct head *h, const char *domain, struct route *ret)
 {
     char text[HOST_NAME_MAX_BYTES + 16], name[HOST_NAME_MAX_BYTES + 1] = "";
     struct route named;

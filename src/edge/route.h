@@ -19,7 +19,7 @@ enum route_found {
 
 /* By Host, else by E2b-Sandbox-Id and E2b-Sandbox-Port. Where a preview's name and those headers
  * disagree nothing is guessed. */
-enum route_found route_find(const struct head *h, const char *domain, struct route *ret);
+enum route_found edge_route_find(const struct head *h, const char *domain, struct route *ret);
 /* From a lower-case host name. */
 bool route_host(const char *name, const char *domain, struct route *ret);
 
