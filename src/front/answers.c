@@ -8,6 +8,7 @@
 #include "docker/labels.h"
 #include "wire/json.h"
 
+#define STATE "running" /* of a frozen one, too: Traefik is to send its visitors, they thaw it */
 #define NETWORK "sandboxed" /* its name as shown here; the real one is nobody's business */
 
 bool front_shown(const struct sandbox *row)
@@ -21,11 +22,6 @@ bool front_shown(const struct sandbox *row)
     default:
         return false;
     }
-}
-
-static const char *state_word(const struct sandbox *row)
-{
-    return row->state == SANDBOX_PAUSED ? "paused" : "running";
 }
 
 static void put_label(void *ctx, const char *name, const char *value)
@@ -85,7 +81,7 @@ int front_put_listed(const struct front_view *v, const struct sandbox *row, stru
     json_put(&o, NULL, name);
     json_unlist(&o);
     json_put_int(&o, "Created", row->created_at_ms / 1000);
-    json_put(&o, "State", state_word(row));
+    json_put(&o, "State", STATE);
     if (put_labels(v, row, &o, err) < 0)
         return -1;
     put_network(&o, address, false);
@@ -98,7 +94,6 @@ int front_put_inspected(const struct front_view *v, const struct sandbox *row, s
 {
     struct json_out o = JSON_OUT(out);
     char name[3 + ID_LEN + 1], address[46];
-    bool paused = row->state == SANDBOX_PAUSED;
     if (core_address(v->core, row, address, err) < 0)
         return -1;
     name_of(row, name);
@@ -107,9 +102,8 @@ int front_put_inspected(const struct front_view *v, const struct sandbox *row, s
     json_put(&o, "Name", name);
     json_put_time(&o, "Created", row->created_at_ms);
     json_open(&o, "State");
-    json_put(&o, "Status", state_word(row));
-    json_put_bool(&o, "Running", true); /* the Engine says so of a frozen one, too */
-    json_put_bool(&o, "Paused", paused);
+    json_put(&o, "Status", STATE);
+    json_put_bool(&o, "Running", true);
     json_close(&o);
     json_open(&o, "Config");
     if (put_labels(v, row, &o, err) < 0)
