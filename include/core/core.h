@@ -84,6 +84,7 @@ struct core_create {
     const char *memory_high;
     int visibility, idle_policy;
     uint32_t idle_timeout_ms, stop_timeout_ms; /* 0: the settings' */
+    uint32_t ttl_s;                            /* 0: never purged by itself */
     struct u16v ports;
     const struct strmap *env, *metadata;
     const struct service *services;

@@ -128,6 +128,7 @@ struct sandbox {
     int64_t stopped_at_ms;      /* 0: none */
     int64_t keepalive_until_ms; /* 0: none */
     uint32_t idle_timeout_ms;   /* without use until it is frozen or stopped; 0: the setting's */
+    uint32_t ttl_s;             /* unused for so long: purged; 0: never */
     uint32_t stop_timeout_ms;   /* frozen until it is stopped; 0: the setting's */
 };
 

@@ -162,6 +162,10 @@ void render_sandbox(struct json_out *o, const char *key, struct core *core,
         json_put_int(o, "stop_timeout_s", s->stop_timeout_ms / 1000);
     else
         json_put_null(o, "stop_timeout_s");
+    if (s->ttl_s)
+        json_put_int(o, "ttl_s", s->ttl_s);
+    else
+        json_put_null(o, "ttl_s");
     put_limits(o, s);
     put_preview(o, core, config, s);
     json_list(o, "env");

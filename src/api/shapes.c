@@ -60,6 +60,8 @@ static const struct shape limits_open = { .name = "limits", ROWS(limits_rows), .
                   .flags = FIELD_NULLABLE),                                                \
         FIELD_U32(struct create_body, stop_timeout_s, .lo = 1, .hi = 2592000,              \
                   .flags = FIELD_NULLABLE),                                                \
+        FIELD_U32(struct create_body, ttl_s, .lo = 1, .hi = 315360000,                     \
+                  .flags = FIELD_NULLABLE),                                                \
         FIELD_LIST(struct create_body, services, struct service, &service_shape,           \
                    .hi = SERVICES_MAX, .flags = FIELD_NULLABLE),                           \
         FIELD_STR(struct create_body, memory_high, .hi = 32, .flags = FIELD_NULLABLE),     \
@@ -289,6 +291,7 @@ int create_check(struct create_body *b, bool v1, struct core_create *ret, struct
     c.idle_policy = b->idle_policy;
     c.idle_timeout_ms = b->idle_timeout_s * 1000;
     c.stop_timeout_ms = b->stop_timeout_s * 1000;
+    c.ttl_s = b->ttl_s;
     c.ports = b->ports;
     c.services = b->services.items;
     c.n_services = b->services.count;

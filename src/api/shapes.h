@@ -43,6 +43,7 @@ struct create_body {
     int idle_policy;
     uint32_t idle_timeout_s; /* 0: the setting's */
     uint32_t stop_timeout_s;
+    uint32_t ttl_s;
     struct objv services; /* of struct service */
     char *memory_high;
     /* known by name, not served yet */

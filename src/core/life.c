@@ -198,6 +198,7 @@ static struct sandbox *new_row(struct core *c, const struct caller *who, const c
     row->idle_policy = req->idle_policy;
     row->idle_timeout_ms = req->idle_timeout_ms;
     row->stop_timeout_ms = req->stop_timeout_ms;
+    row->ttl_s = req->ttl_s;
     ports_copy(&row->ports, &req->ports);
     map_copy(&row->env, req->env);
     map_copy(&row->metadata, req->metadata);

@@ -198,6 +198,25 @@ static void put_to_sleep(struct core *c, const struct sandbox *s, bool freeze, c
                  KV_INT("frozen", freeze));
 }
 
+/* The only deletion that nobody asks for in the moment: somebody asked for it at create. */
+static bool forgotten(struct core *c, const struct sandbox *s)
+{
+    struct registry_live live;
+    int64_t now = clock_wall_ms();
+    if (!s->ttl_s || idle_for_ms(s, now) < (int64_t)s->ttl_s * 1000 ||
+        !sandbox_state_settled(s->state) || !registry_live(c->registry, &s->id, &live) ||
+        kept_by(c, s, &live, now))
+        return false;
+    struct caller who = { .tenant = s->tenant, .actor = reaper.actor };
+    struct err err;
+    uint64_t freed;
+    if (core_purge(c, &who, &s->id, &freed, &err) < 0)
+        log_warn("sandbox.ttl_failed", KV_STR("id", s->id.text), KV_ERR(&err));
+    else
+        log_info("sandbox.ttl_purged", KV_STR("id", s->id.text));
+    return true;
+}
+
 static void look_at(struct core *c, const struct sandbox *s)
 {
     struct registry_live live;
@@ -281,7 +300,8 @@ void core_sleep_round(struct core *c)
     size_t count;
     list_all(c, &rows, &count);
     for (size_t i = 0; i < count; i++)
-        if (rows[i]->state == SANDBOX_RUNNING || rows[i]->state == SANDBOX_PAUSED)
+        if (!forgotten(c, rows[i]) &&
+            (rows[i]->state == SANDBOX_RUNNING || rows[i]->state == SANDBOX_PAUSED))
             look_at(c, rows[i]);
     mind_memory(c, rows, count);
     free_all(rows, count);

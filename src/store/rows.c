@@ -59,6 +59,7 @@ static const struct field fields[] = {
     FIELD_I64(struct sandbox, keepalive_until_ms),
     FIELD_U32(struct sandbox, idle_timeout_ms),
     FIELD_U32(struct sandbox, stop_timeout_ms),
+    FIELD_U32(struct sandbox, ttl_s),
     FIELD_STR(struct sandbox, services),
 };
 #define FIELD_COUNT (sizeof fields / sizeof fields[0])

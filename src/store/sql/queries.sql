@@ -21,20 +21,20 @@ INSERT INTO sandbox (
     cpu_milli, pids, disk_mib, nofile, memory_high, visibility, idle_policy, ports, env, metadata,
     external_user, external_project, external_workspace, error_message, created_at_ms,
     updated_at_ms, last_active_at_ms, stopped_at_ms, keepalive_until_ms,
-    idle_timeout_ms, stop_timeout_ms, services)
+    idle_timeout_ms, stop_timeout_ms, ttl_s, services)
 VALUES (
     :id, :state, :secret, :tenant, :node, :purge, :image, :image_digest, :container_id, :epoch,
     :memory_mib, :cpu_milli, :pids, :disk_mib, :nofile, :memory_high, :visibility, :idle_policy,
     :ports, :env, :metadata, :external_user, :external_project, :external_workspace,
     :error_message, :created_at_ms, :updated_at_ms, :last_active_at_ms, :stopped_at_ms,
-    :keepalive_until_ms, :idle_timeout_ms, :stop_timeout_ms, :services);
+    :keepalive_until_ms, :idle_timeout_ms, :stop_timeout_ms, :ttl_s, :services);
 
 -- :sandbox_load  () -> rows; columns in the order of the row table in rows.c (checked at open)
 SELECT id, state, secret, tenant, node, purge, image, image_digest, container_id, epoch, memory_mib,
     cpu_milli, pids, disk_mib, nofile, memory_high, visibility, idle_policy, ports, env, metadata,
     external_user, external_project, external_workspace, error_message, created_at_ms,
     updated_at_ms, last_active_at_ms, stopped_at_ms, keepalive_until_ms,
-    idle_timeout_ms, stop_timeout_ms, services
+    idle_timeout_ms, stop_timeout_ms, ttl_s, services
 FROM sandbox ORDER BY created_at_ms, id;
 
 -- :sandbox_exists  (id) -> 1

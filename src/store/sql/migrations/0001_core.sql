@@ -61,6 +61,7 @@ CREATE TABLE sandbox (
     keepalive_until_ms INTEGER NOT NULL,
     idle_timeout_ms    INTEGER NOT NULL,
     stop_timeout_ms    INTEGER NOT NULL,
+    ttl_s              INTEGER NOT NULL,
     services           TEXT
 ) STRICT;
 -- Serves the tenant's count and "one sandbox a project".
