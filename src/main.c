@@ -134,8 +134,7 @@ static int open_rooms(struct daemon *d, struct err *err)
         return -1;
     if (c->firewall && !(d->guard = worker_start("firewall", guard_tick, d, err)))
         return -1;
-    if (!c->edge_builtin &&
-        front_start(d->core, c, store_instance(d->store), &d->front, err) < 0)
+    if (!c->edge_builtin && front_start(d->core, c, store_instance(d->store), &d->front, err) < 0)
         return -1;
     /* Listens before the rows are compared with the Engine: /readyz says when that is done. */
     if (api_start(d->core, c, &d->api, err) < 0 || edge_start(d->core, c, &d->edge, err) < 0)
@@ -414,8 +413,8 @@ static int usage(const char *what, const char *word)
     return EXIT_USAGE;
 }
 
-/* "--name=value" or "--name" "value": takes it off the front of args; what follows --name is missing
- * when *ret stays NULL. */
+/* "--name=value" or "--name" "value": takes it off the front of args; what follows --name is
+ * missing when *ret stays NULL. */
 static bool takes_value(const char *name, char ***args, const char **ret)
 {
     size_t n = strlen(name);

@@ -14,19 +14,20 @@
 #define HTTP_IDLE_TIMEOUT_S 60         /* keep-alive without a request */
 #define HTTP_STREAM_WINDOW (256 * KIB) /* bytes of one body in memory, each direction */
 #define HTTP_STALL_MS 30000            /* a peer that takes or gives nothing for so long is cut */
-#define HTTP_HEADER_MS 10000            /* from connecting, or the request line, to the last header */
-#define HTTP_BODY_GRACE_MS 10000        /* then a body must have come at HTTP_BODY_RATE on average */
-#define HTTP_BODY_RATE 1024             /* bytes a second */
-#define HTTP_DISCARD_MAX (64 * MIB)     /* of a refused body: read and dropped, so that the refusal arrives */
-#define HTTP_CONNECTIONS_MAX 8192       /* or what RLIMIT_NOFILE allows */
-#define HTTP_FD_RESERVE 512             /* descriptors kept for all the rest */
-#define HTTP_SSE_COMMENT_MS 15000       /* keep-alive of event streams: below usual proxy timeouts */
-#define HTTP_LOG_LINES 200              /* failed requests in the log, a second: more tells nothing new */
-#define HTTP_LIST_FLUSH (64 * KIB)      /* a listing longer than this is streamed */
-#define API_THREAD_IDLE_MS 10000        /* a handler thread without work ends */
-#define API_THREADS_MAX 256      /* handlers at once; each blocks on Docker, disk or a sandbox */
-#define API_BACKLOG_MAX 1024     /* handlers waiting for a thread; beyond: 503 */
-#define THREAD_STACK (256 * KIB) /* of every thread of ours */
+#define HTTP_HEADER_MS 10000     /* from connecting, or the request line, to the last header */
+#define HTTP_BODY_GRACE_MS 10000 /* then a body must have come at HTTP_BODY_RATE on average */
+#define HTTP_BODY_RATE 1024      /* bytes a second */
+#define HTTP_DISCARD_MAX \
+    (64 * MIB) /* of a refused body: read and dropped, so that the refusal arrives */
+#define HTTP_CONNECTIONS_MAX 8192 /* or what RLIMIT_NOFILE allows */
+#define HTTP_FD_RESERVE 512       /* descriptors kept for all the rest */
+#define HTTP_SSE_COMMENT_MS 15000 /* keep-alive of event streams: below usual proxy timeouts */
+#define HTTP_LOG_LINES 200        /* failed requests in the log, a second: more tells nothing new */
+#define HTTP_LIST_FLUSH (64 * KIB) /* a listing longer than this is streamed */
+#define API_THREAD_IDLE_MS 10000   /* a handler thread without work ends */
+#define API_THREADS_MAX 256        /* handlers at once; each blocks on Docker, disk or a sandbox */
+#define API_BACKLOG_MAX 1024       /* handlers waiting for a thread; beyond: 503 */
+#define THREAD_STACK (256 * KIB)   /* of every thread of ours */
 
 /* --- JSON --- */
 #define JSON_DEPTH_MAX 32
@@ -46,7 +47,7 @@
 
 /* --- exec --- */
 #define EXEC_ARGS_MAX 1024
-#define EXEC_ENV_MAX 256                /* variables of one command: the sandbox's, the request's, ours */
+#define EXEC_ENV_MAX 256          /* variables of one command: the sandbox's, the request's, ours */
 #define EXEC_SPEC_MAX (512 * KIB) /* argv, env and cwd of one command on the wire to the agent */
 #define EXEC_STDIN_MAX (1 * MIB)  /* in a JSON body */
 #define EXEC_OUTPUT_KEEP \
@@ -65,70 +66,78 @@
 
 /* --- the agents' link --- */
 #define FRAME_PAYLOAD_MAX (EXEC_SPEC_MAX + 4 * KIB)
-#define LINK_HELLO_MS 5000  /* a connection that does not introduce itself is closed */
-#define LINK_STREAM_MS 5000 /* agent's time to open a requested stream */
-#define LINK_BACKLOG 256                /* connections of one sandbox that wait in the kernel */
-#define LINK_OUT_MAX (4 * MIB)          /* requests an agent has not taken yet; beyond: unavailable */
-#define LINK_PENDING_MAX 64 /* connections of one sandbox that have not said who they are */
+#define LINK_HELLO_MS 5000     /* a connection that does not introduce itself is closed */
+#define LINK_STREAM_MS 5000    /* agent's time to open a requested stream */
+#define LINK_BACKLOG 256       /* connections of one sandbox that wait in the kernel */
+#define LINK_OUT_MAX (4 * MIB) /* requests an agent has not taken yet; beyond: unavailable */
+#define LINK_PENDING_MAX 64    /* connections of one sandbox that have not said who they are */
 
-#define LINK_PORTS_MAX 256              /* listening TCP ports that are told of one sandbox */
-#define LINK_KEPT_MAX 64                /* processes of one sandbox that outlive their streams */
-#define LINK_RING (1 * MIB)             /* of their output: what can still be attached to */
+#define LINK_PORTS_MAX 256  /* listening TCP ports that are told of one sandbox */
+#define LINK_KEPT_MAX 64    /* processes of one sandbox that outlive their streams */
+#define LINK_RING (1 * MIB) /* of their output: what can still be attached to */
 
 /* --- the agent --- */
-#define AGENT_DIAL_MIN_MS 10            /* first pause between two dials, doubled up to ... */
-#define AGENT_DIAL_MAX_MS 500           /* ... so long: a restarted daemon has its agents back in a second */
-#define AGENT_MONITORS_MAX 256          /* commands at once, detached ones too */
-#define AGENT_RING_PLAIN (128 * KIB)    /* output on its way, of a command that is not kept; a power of two */
-#define AGENT_FDS_MAX 65536             /* descriptors looked at to learn whether a command listens */
-#define AGENT_LISTENERS_MAX 1024        /* listening sockets looked at in one pass */
-#define AGENT_ERRANDS_MAX 256           /* connects under way at once */
-#define AGENT_PORTS_FAST_MS 20          /* between two looks at the listening ports ... */
-#define AGENT_PORTS_BUSY_MS 10000       /* ... so long after a start or a spawn; else ... */
+#define AGENT_DIAL_MIN_MS 10   /* first pause between two dials, doubled up to ... */
+#define AGENT_DIAL_MAX_MS 500  /* ... so long: a restarted daemon has its agents back in a second \
+                                */
+#define AGENT_MONITORS_MAX 256 /* commands at once, detached ones too */
+#define AGENT_RING_PLAIN \
+    (128 * KIB)             /* output on its way, of a command that is not kept; a power of two */
+#define AGENT_FDS_MAX 65536 /* descriptors looked at to learn whether a command listens */
+#define AGENT_LISTENERS_MAX 1024  /* listening sockets looked at in one pass */
+#define AGENT_ERRANDS_MAX 256     /* connects under way at once */
+#define AGENT_PORTS_FAST_MS 20    /* between two looks at the listening ports ... */
+#define AGENT_PORTS_BUSY_MS 10000 /* ... so long after a start or a spawn; else ... */
 #define AGENT_PORTS_SLOW_MS 500
-#define AGENT_PORTS_SHARE 20            /* a look that takes long is followed by a pause so many times as long */
-#define AGENT_ENV_MAX 512               /* variables of the image and of the command together */
-#define AGENT_PROCS_MAX 4096            /* processes looked at in one pass; the next pass sees the rest */
-#define AGENT_TERM_MS 200               /* from TERM to KILL for what outlives its command */
-#define AGENT_KILL_MS 5000              /* what resists KILL for so long is reported and left to PID 1 */
-#define AGENT_STOP_MS 4500              /* from the Engine's TERM to our exit; below the default grace of 5 s */
+#define AGENT_PORTS_SHARE \
+    20                    /* a look that takes long is followed by a pause so many times as long */
+#define AGENT_ENV_MAX 512 /* variables of the image and of the command together */
+#define AGENT_PROCS_MAX 4096 /* processes looked at in one pass; the next pass sees the rest */
+#define AGENT_TERM_MS 200    /* from TERM to KILL for what outlives its command */
+#define AGENT_KILL_MS 5000   /* what resists KILL for so long is reported and left to PID 1 */
+#define AGENT_STOP_MS 4500   /* from the Engine's TERM to our exit; below the default grace of 5 s \
+                              */
 
 /* --- files --- */
 #define PATH_BYTES_MAX 4096
 #define PATH_DEPTH_MAX 128
-#define FILE_LIST_MAX 100000    /* entries of one listing */
-#define FILE_LIST_BYTES_MAX (16 * MIB)  /* of the names in one listing; a hostile tree may have only long ones */
-#define FILE_REMOVE_MS 60000            /* a recursive removal that the sandbox keeps refilling ends here */
+#define FILE_LIST_MAX 100000 /* entries of one listing */
+#define FILE_LIST_BYTES_MAX \
+    (16 * MIB) /* of the names in one listing; a hostile tree may have only long ones */
+#define FILE_REMOVE_MS 60000    /* a recursive removal that the sandbox keeps refilling ends here */
 #define FILE_JSON_MAX (1 * MIB) /* content given inside JSON */
 #define FILE_CHUNK (256 * KIB)  /* copy unit */
 
 /* --- workspaces --- */
 #define GOLDEN_BYTES_MAX (4096ull * MIB) /* an image's home directory, as archive and unpacked */
 #define GOLDEN_ENTRIES_MAX 500000u
-#define USAGE_SLOTS_MAX 65536           /* workspaces whose usage is remembered; far above one host's */
-#define USAGE_ROUND_ENTRIES 4096        /* looked at in one round: about 10 ms of one core */
-#define USAGE_STACK_MAX (4 * MIB)       /* names of directories still to visit */
-#define USAGE_GAP_MS 5000               /* between two measurements of one busy workspace */
+#define USAGE_SLOTS_MAX 65536     /* workspaces whose usage is remembered; far above one host's */
+#define USAGE_ROUND_ENTRIES 4096  /* looked at in one round: about 10 ms of one core */
+#define USAGE_STACK_MAX (4 * MIB) /* names of directories still to visit */
+#define USAGE_GAP_MS 5000         /* between two measurements of one busy workspace */
 
 /* --- store --- */
-#define STORE_BATCH_MAX 256             /* writes of one transaction */
-#define STORE_QUEUE_MAX 1024            /* writes waiting; each blocks a thread, so this is never reached */
-#define STORE_READERS 2                 /* READONLY connections */
-#define STORE_CHECKPOINT_PAGES 1000     /* WAL growth (4 KiB pages) between passive checkpoints */
-#define STORE_WAL_TRUNCATE_PAGES 4096   /* 16 MiB: with the largest batch the WAL stays below 64 MiB */
-#define STORE_REFILL_MS 10000           /* between attempts to set the reserve aside again */
-#define STORE_STUCK_MS 10000            /* a commit that takes longer is reported by /readyz */
+#define STORE_BATCH_MAX 256  /* writes of one transaction */
+#define STORE_QUEUE_MAX 1024 /* writes waiting; each blocks a thread, so this is never reached */
+#define STORE_READERS 2      /* READONLY connections */
+#define STORE_CHECKPOINT_PAGES 1000 /* WAL growth (4 KiB pages) between passive checkpoints */
+#define STORE_WAL_TRUNCATE_PAGES \
+    4096                      /* 16 MiB: with the largest batch the WAL stays below 64 MiB */
+#define STORE_REFILL_MS 10000 /* between attempts to set the reserve aside again */
+#define STORE_STUCK_MS 10000  /* a commit that takes longer is reported by /readyz */
 
 /* --- Engine --- */
 #define ENGINE_CONNECT_MS 1000
 #define ENGINE_HANDLES_MAX 32   /* kept-open connections */
 #define ENGINE_STARTS_AT_ONCE 4 /* two cores saturate at about four starts a second */
-#define ENGINE_PATIENCE_MS 1000 /* a silent call asks /_ping by then: 1 s + ping is below the 2 s promised */
-#define ENGINE_PING_MS 850      /* answered in well under 1 ms by a daemon that lives at all */
-#define ENGINE_URL_MAX (16 * KIB) /* a path inside an image, percent-encoded, at most triples */
+#define ENGINE_PATIENCE_MS \
+    1000 /* a silent call asks /_ping by then: 1 s + ping is below the 2 s promised */
+#define ENGINE_PING_MS 850          /* answered in well under 1 ms by a daemon that lives at all */
+#define ENGINE_URL_MAX (16 * KIB)   /* a path inside an image, percent-encoded, at most triples */
 #define ENGINE_EVENT_MAX (64 * KIB) /* one event; a container's labels are the bulk of it */
-#define ENGINE_TEXT_MAX 1024    /* of an Engine's error message, kept in the log */
-#define ENGINE_BACKOFF_MIN_MS 50 /* event stream: first wait before dialling again, doubled up to */
+#define ENGINE_TEXT_MAX 1024        /* of an Engine's error message, kept in the log */
+#define ENGINE_BACKOFF_MIN_MS 50 /* event stream: first wait before dialling again, doubled up to \
+                                  */
 #define ENGINE_BACKOFF_MAX_MS 2000
 
 /* --- the process --- */
@@ -136,35 +145,37 @@
 #define SHUTDOWN_SLACK_S 8     /* after the grace: rooms close in well under that, or never */
 
 /* --- the preview edge --- */
-#define EDGE_HEAD_MAX (16 * KIB)        /* start line and headers of one message, either way */
-#define EDGE_LINES_MAX 100              /* header lines of one message */
-#define EDGE_TARGET_MAX (8 * KIB)       /* of a request: path and query */
-#define EDGE_TRAILER_MAX (8 * KIB)      /* trailer section of a chunked body */
-#define EDGE_BUFFER (32 * KIB)          /* one buffer; a direction has two: as it came, as it goes */
-#define EDGE_CHUNK_NOISE_MAX (4 * KIB)  /* chunk extensions before a byte of body must come */
-#define EDGE_INTERIM_MAX 32             /* 1xx answers before the real one */
-#define EDGE_HEADER_MS 10000            /* from the first byte of a head to its last */
-#define EDGE_KEEPALIVE_MS 60000         /* a client's connection without a request */
-#define EDGE_UPSTREAM_IDLE_MS 30000     /* a connection to an app without a request */
-#define EDGE_UPSTREAM_IDLE_MAX 64       /* of those, one sandbox */
-#define EDGE_CONNECT_MS 3000            /* to an app: the next hop is this machine's bridge */
-#define EDGE_CONNECTS_MAX 8             /* through the agent at once, one sandbox: a silent agent blocks so many threads */
-#define EDGE_STALL_MS 60000             /* a client that neither takes what it asked for nor sends what it promised */
-#define EDGE_HALF_CLOSED_MS 30000       /* silence after a client's last byte: it has left */
-#define EDGE_LINGER_MS 2000             /* reading on after an early answer, so that it arrives */
+#define EDGE_HEAD_MAX (16 * KIB)       /* start line and headers of one message, either way */
+#define EDGE_LINES_MAX 100             /* header lines of one message */
+#define EDGE_TARGET_MAX (8 * KIB)      /* of a request: path and query */
+#define EDGE_TRAILER_MAX (8 * KIB)     /* trailer section of a chunked body */
+#define EDGE_BUFFER (32 * KIB)         /* one buffer; a direction has two: as it came, as it goes */
+#define EDGE_CHUNK_NOISE_MAX (4 * KIB) /* chunk extensions before a byte of body must come */
+#define EDGE_INTERIM_MAX 32            /* 1xx answers before the real one */
+#define EDGE_HEADER_MS 10000           /* from the first byte of a head to its last */
+#define EDGE_KEEPALIVE_MS 60000        /* a client's connection without a request */
+#define EDGE_UPSTREAM_IDLE_MS 30000    /* a connection to an app without a request */
+#define EDGE_UPSTREAM_IDLE_MAX 64      /* of those, one sandbox */
+#define EDGE_CONNECT_MS 3000           /* to an app: the next hop is this machine's bridge */
+#define EDGE_CONNECTS_MAX \
+    8 /* through the agent at once, one sandbox: a silent agent blocks so many threads */
+#define EDGE_STALL_MS \
+    60000 /* a client that neither takes what it asked for nor sends what it promised */
+#define EDGE_HALF_CLOSED_MS 30000 /* silence after a client's last byte: it has left */
+#define EDGE_LINGER_MS 2000       /* reading on after an early answer, so that it arrives */
 #define EDGE_LINGER_MAX (4 * MIB)
-#define EDGE_ATTEMPTS_MAX 6             /* looks for a sandbox that keeps stopping under one request */
-#define EDGE_PORT_GRACE_MS 2000         /* a port may begin to listen so long after it was asked for */
-#define EDGE_TICK_MS 100                /* deadlines are looked at so often */
-#define EDGE_REVIEW_MS 250              /* rights of open connections, too: revoked ones end within a second */
-#define EDGE_THREADS_MAX 256            /* wakes and connects at once; each blocks on Docker or an agent */
-#define EDGE_BACKLOG_MAX 4096           /* of those, waiting */
-#define EDGE_VISITORS_MAX 65536         /* addresses whose requests are counted */
-#define EDGE_FD_RESERVE 1024            /* descriptors kept for API, Engine and agents */
+#define EDGE_ATTEMPTS_MAX 6     /* looks for a sandbox that keeps stopping under one request */
+#define EDGE_PORT_GRACE_MS 2000 /* a port may begin to listen so long after it was asked for */
+#define EDGE_TICK_MS 100        /* deadlines are looked at so often */
+#define EDGE_REVIEW_MS 250   /* rights of open connections, too: revoked ones end within a second */
+#define EDGE_THREADS_MAX 256 /* wakes and connects at once; each blocks on Docker or an agent */
+#define EDGE_BACKLOG_MAX 4096   /* of those, waiting */
+#define EDGE_VISITORS_MAX 65536 /* addresses whose requests are counted */
+#define EDGE_FD_RESERVE 1024    /* descriptors kept for API, Engine and agents */
 
 /* --- share links --- */
 #define SHARE_TTL_MAX_S (90 * 24 * 3600) /* a link that lives longer is a public preview */
-#define SHARE_ONCE_S 60                 /* a one-time link must be opened so soon */
+#define SHARE_ONCE_S 60                  /* a one-time link must be opened so soon */
 #define SHARES_PER_SANDBOX_MAX 100
 
 /* --- Traefik's Docker endpoint --- */
@@ -174,7 +185,8 @@
 #define FRONT_HEAD_MS 5000          /* from a head's first byte to its last */
 #define FRONT_IDLE_MS 60000         /* between two requests of a connection */
 #define FRONT_SEND_MS 5000          /* a peer that takes nothing for so long is cut */
-#define FRONT_ANSWER_MAX (64 * KIB) /* one container: 32 ports with the longest names are 30 KiB */
+#define FRONT_ANSWER_MAX (64 * KIB) /* one container: 32 ports with the longest names are 30 KiB \
+                                     */
 #define FRONT_EVENT_GAP_MS 20       /* changes that come together are told together */
 #define FRONT_THREAD_IDLE_MS 10000  /* a connection's thread without one ends */
 

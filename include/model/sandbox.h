@@ -117,7 +117,7 @@ struct sandbox {
     struct u16v ports; /* ascending, no repeats */
     struct strmap env; /* write-only: names are shown, values never */
     struct strmap metadata;
-    char *services;       /* JSON {"services": [...]} as declared; optional */
+    char *services;      /* JSON {"services": [...]} as declared; optional */
     char *external_user; /* optional, as are the next three */
     char *external_project;
     char *external_workspace;

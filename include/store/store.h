@@ -27,8 +27,8 @@ void store_close(struct store *s);
 int store_ping(struct store *s, struct err *err);
 /* Random id of this installation, made with the database: 16 hex digits. Borrowed. */
 const char *store_instance(const struct store *s);
-/* The same without opening the store, for commands beside a running daemon: one read. ERR_NOT_FOUND:
- * no database yet. */
+/* The same without opening the store, for commands beside a running daemon: one read.
+ * ERR_NOT_FOUND: no database yet. */
 int store_peek_instance(const char *data_dir, char ret[17], struct err *err);
 /* "3.40.1" and whether that library has the WAL-reset bug (T-82). */
 const char *store_sqlite_version(bool *ret_affected);

@@ -17,8 +17,8 @@ struct file_path {
     char text[4097];
     bool directory; /* written so that it can only name a directory: "", "x/", "x/.", "x/.." */
 };
-/* "" and "." are the app directory itself. ERR_INVALID (too long or deep, not UTF-8, a component over
- * 255 bytes) or ERR_PATH_ESCAPE. */
+/* "" and "." are the app directory itself. ERR_INVALID (too long or deep, not UTF-8, a component
+ * over 255 bytes) or ERR_PATH_ESCAPE. */
 int file_path_parse(const char *text, struct file_path *ret, struct err *err);
 
 enum file_type { FILE_REGULAR, FILE_DIR, FILE_SYMLINK, FILE_OTHER };
@@ -55,12 +55,13 @@ int file_put_write(struct file_put *p, const void *data, size_t len, struct err 
 int file_put_commit(struct file_put *p, uint64_t *ret_size, struct err *err);
 /* Removes the temporary file, frees. NULL is fine. */
 void file_put_abort(struct file_put *p);
-/* Appends durably (made when missing). *ret_size: size afterwards. A file with several names (hard links)
- * is refused with ERR_PATH_ESCAPE. */
+/* Appends durably (made when missing). *ret_size: size afterwards. A file with several names (hard
+ * links) is refused with ERR_PATH_ESCAPE. */
 int file_append(int root, const struct file_path *path, uint32_t uid, uint32_t gid,
                 const void *data, size_t len, uint64_t *ret_size, struct err *err);
 /* Removes a file or link, or with recursive a whole directory. The root, workspace and
- * workspace/app themselves are refused. ERR_NOT_FOUND; ERR_CONFLICT: directory not empty, or a mount in it. */
+ * workspace/app themselves are refused. ERR_NOT_FOUND; ERR_CONFLICT: directory not empty, or a
+ * mount in it. */
 int file_remove(int root, const struct file_path *path, bool recursive, struct err *err);
 
 #endif

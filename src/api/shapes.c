@@ -36,38 +36,37 @@ static const struct field limits_rows[] = {
 static const struct shape limits_shape = { .name = "limits", ROWS(limits_rows) };
 static const struct shape limits_open = { .name = "limits", ROWS(limits_rows), .open = true };
 
-#define CREATE_ROWS(external_of, limits_of)                                                \
-    FIELD_STR(struct create_body, id, .lo = 1, .hi = 64, .flags = FIELD_NULLABLE),         \
-        FIELD_STR(struct create_body, image, .lo = 1, .hi = 512, .flags = FIELD_NULLABLE), \
-        { .name = "ports",                                                                 \
-          .type = FIELD_TYPE_U16V,                                                         \
-          .offset = offsetof(struct create_body, ports),                                   \
-          .lo = 1,                                                                         \
-          .hi = 65535,                                                                     \
-          .seen = offsetof(struct create_body, ports_seen),                                \
-          .flags = FIELD_NULLABLE },                                                       \
-        FIELD_MAP(struct create_body, env, .hi = SANDBOX_ENV_MAX,                          \
-                  .flags = FIELD_NULLABLE | FIELD_SECRET),                                 \
-        FIELD_MAP(struct create_body, metadata, .hi = SANDBOX_METADATA_MAX,                \
-                  .flags = FIELD_NULLABLE),                                                \
-        FIELD_OBJ(struct create_body, limits, limits_of, .flags = FIELD_NULLABLE),         \
-        FIELD_OBJ(struct create_body, external, external_of, .flags = FIELD_NULLABLE),     \
-        FIELD_ENUM(struct create_body, visibility, .names = sandbox_visibility_names,      \
-                   .flags = FIELD_NULLABLE),                                               \
-        FIELD_ENUM(struct create_body, idle_policy, .names = sandbox_idle_policy_names,    \
-                   .flags = FIELD_NULLABLE),                                               \
-        FIELD_U32(struct create_body, idle_timeout_s, .lo = 1, .hi = 2592000,              \
-                  .flags = FIELD_NULLABLE),                                                \
-        FIELD_U32(struct create_body, stop_timeout_s, .lo = 1, .hi = 2592000,              \
-                  .flags = FIELD_NULLABLE),                                                \
-        FIELD_U32(struct create_body, ttl_s, .lo = 1, .hi = 315360000,                     \
-                  .flags = FIELD_NULLABLE),                                                \
-        FIELD_LIST(struct create_body, services, struct service, &service_shape,           \
-                   .hi = SERVICES_MAX, .flags = FIELD_NULLABLE),                           \
-        FIELD_STR(struct create_body, memory_high, .hi = 32, .flags = FIELD_NULLABLE),     \
-        FIELD_ANY(struct create_body, template, .flags = FIELD_NULLABLE),                  \
-        FIELD_ANY(struct create_body, template_path, .flags = FIELD_NULLABLE),             \
-        FIELD_ANY(struct create_body, from_snapshot, .flags = FIELD_NULLABLE),             \
+#define CREATE_ROWS(external_of, limits_of)                                                      \
+    FIELD_STR(struct create_body, id, .lo = 1, .hi = 64, .flags = FIELD_NULLABLE),               \
+        FIELD_STR(struct create_body, image, .lo = 1, .hi = 512, .flags = FIELD_NULLABLE),       \
+        { .name = "ports",                                                                       \
+          .type = FIELD_TYPE_U16V,                                                               \
+          .offset = offsetof(struct create_body, ports),                                         \
+          .lo = 1,                                                                               \
+          .hi = 65535,                                                                           \
+          .seen = offsetof(struct create_body, ports_seen),                                      \
+          .flags = FIELD_NULLABLE },                                                             \
+        FIELD_MAP(struct create_body, env, .hi = SANDBOX_ENV_MAX,                                \
+                  .flags = FIELD_NULLABLE | FIELD_SECRET),                                       \
+        FIELD_MAP(struct create_body, metadata, .hi = SANDBOX_METADATA_MAX,                      \
+                  .flags = FIELD_NULLABLE),                                                      \
+        FIELD_OBJ(struct create_body, limits, limits_of, .flags = FIELD_NULLABLE),               \
+        FIELD_OBJ(struct create_body, external, external_of, .flags = FIELD_NULLABLE),           \
+        FIELD_ENUM(struct create_body, visibility, .names = sandbox_visibility_names,            \
+                   .flags = FIELD_NULLABLE),                                                     \
+        FIELD_ENUM(struct create_body, idle_policy, .names = sandbox_idle_policy_names,          \
+                   .flags = FIELD_NULLABLE),                                                     \
+        FIELD_U32(struct create_body, idle_timeout_s, .lo = 1, .hi = 2592000,                    \
+                  .flags = FIELD_NULLABLE),                                                      \
+        FIELD_U32(struct create_body, stop_timeout_s, .lo = 1, .hi = 2592000,                    \
+                  .flags = FIELD_NULLABLE),                                                      \
+        FIELD_U32(struct create_body, ttl_s, .lo = 1, .hi = 315360000, .flags = FIELD_NULLABLE), \
+        FIELD_LIST(struct create_body, services, struct service, &service_shape,                 \
+                   .hi = SERVICES_MAX, .flags = FIELD_NULLABLE),                                 \
+        FIELD_STR(struct create_body, memory_high, .hi = 32, .flags = FIELD_NULLABLE),           \
+        FIELD_ANY(struct create_body, template, .flags = FIELD_NULLABLE),                        \
+        FIELD_ANY(struct create_body, template_path, .flags = FIELD_NULLABLE),                   \
+        FIELD_ANY(struct create_body, from_snapshot, .flags = FIELD_NULLABLE),                   \
         FIELD_ANY(struct create_body, git_remote_url, .flags = FIELD_NULLABLE)
 
 static const struct field create_rows[] = {
