@@ -158,11 +158,11 @@ int head_request(const char *data, size_t len, struct head *ret)
         return 400;
     ret->target = (struct span){ target, (size_t)(p - target) };
     struct span version = { p + 1, (size_t)(end - p - 1) };
-    if (read_version(version, &ret->minor) < 0)
-        return version.len == 8 && span_starts(version, "HTTP/") && version.at[6] == '.' &&
-                       version.at[5] >= '0' && version.at[5] <= '9'
-                   ? 505
-                   : 400;
+    if (read_version(version, &ret->minor) < 0) { /* another one, or nothing at all? */
+        bool http = version.len == 8 && memcmp(version.at, "HTTP/", 5) == 0 &&
+                    version.at[6] == '.' && version.at[5] >= '0' && version.at[5] <= '9';
+        return http ? 505 : 400;
+    }
     if (ret->target.len > EDGE_TARGET_MAX)
         return 414;
     if (!target_ok(ret))
