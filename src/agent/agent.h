@@ -54,23 +54,40 @@ void errands_advance(const struct agent *a);
 /* In a fresh fork: closes what is PID 1's. */
 void errands_leave(void);
 
+/* --- monitor.c --- */
+/* What PID 1 passes on to the monitor of a process that is or may be kept, over a SEQPACKET pair.
+ * The end of the pair means that PID 1 is leaving. */
+enum order_kind { ORDER_ATTACH, ORDER_FORGET, ORDER_NUDGE };
+struct order {
+    enum order_kind kind;
+    uint64_t number, offset; /* ATTACH */
+    uint32_t signal;         /* NUDGE */
+    bool tree;
+};
+/* What a monitor says there, one byte each. */
+enum monitor_word { WORD_KEPT = 1, WORD_OVER = 2 };
+
 /* Runs one command to its end, over a stream of its own. Called in a fresh fork; does not return.
- */
-_Noreturn void monitor_run(const struct agent *a, const struct frame_spawn *spec);
+ * channel: to PID 1, -1: the spec does not ask for being kept. */
+_Noreturn void monitor_run(const struct agent *a, const struct frame_spawn *spec, int channel);
 
 /* The started command as its monitor sees it. */
 struct command {
     pid_t pid;
     int in_fd, out_fd, err_fd; /* our ends, non-blocking; in_fd -1 without SPAWN_STDIN */
+    int tty; /* its terminal, -1: none. Held open so that our end never sees a hang-up */
 };
 /* 0, or -1 with *ret_step and errno. */
 int command_start(const struct agent *a, const struct frame_spawn *spec, struct command *ret,
                   enum frame_step *ret_step);
+void command_resize(const struct command *c, uint16_t cols, uint16_t rows);
 
 /* Signals every descendant of this process, leaving out children in spared[] and what is below
  * them. Returns how many live ones it found. */
 unsigned tree_signal(int sig, const pid_t *spared, size_t spared_count);
 /* KILL for all of them, in a way that a fork bomb cannot outrun. Returns as tree_signal. */
 unsigned tree_kill(const pid_t *spared, size_t spared_count);
+/* Does a descendant listen on a TCP port? */
+bool tree_listens(void);
 
 #endif

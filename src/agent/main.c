@@ -34,6 +34,11 @@
 
 static struct agent agent;
 static pid_t monitors[AGENT_MONITORS_MAX];
+static struct slot { /* of the monitor at the same place */
+    int channel;     /* -1: neither kept nor to be, or PID 1 is leaving */
+    uint64_t process;
+    bool kept, over;
+} slots[AGENT_MONITORS_MAX];
 static size_t monitor_count;
 
 static int control = -1;
@@ -41,6 +46,8 @@ static bool welcome; /* the daemon has answered our hello */
 static int64_t dial_at, dial_pause = AGENT_DIAL_MIN_MS;
 static int64_t sweep_at = NEVER, stop_at = NEVER;
 
+static int64_t kept_at = NEVER; /* the list of kept processes has changed */
+static size_t kept_told;
 static int64_t ports_at = NEVER, ports_busy_until;
 static uint8_t ports[PORTS_FRAME_MAX]; /* as last told */
 static size_t ports_len;
@@ -57,7 +64,7 @@ static void hang_up(void)
     control = -1;
     welcome = false;
     inbox_len = 0;
-    ports_len = 0;
+    ports_len = kept_told = 0;
     dial_at = now_ms() + dial_pause;
     dial_pause = dial_pause * 2 < AGENT_DIAL_MAX_MS ? dial_pause * 2 : AGENT_DIAL_MAX_MS;
 }
@@ -73,6 +80,23 @@ static bool tell(const uint8_t *frame, size_t len)
     if (n != (ssize_t)len)
         hang_up();
     return n == (ssize_t)len;
+}
+
+static void tell_kept(void)
+{
+    uint8_t frame[FRAME_HEADER + 8 * LINK_KEPT_MAX];
+    size_t count = 0;
+    kept_at = NEVER;
+    for (size_t i = 0; i < monitor_count; i++)
+        if (slots[i].kept && count < LINK_KEPT_MAX)
+            frame_set_u64(frame + FRAME_HEADER + 8 * count++, slots[i].process);
+    if (!welcome || count + kept_told == 0)
+        return;
+    frame_header(frame, FRAME_KEPT, (uint32_t)(8 * count));
+    if (tell(frame, FRAME_HEADER + 8 * count))
+        kept_told = count;
+    else if (welcome)
+        kept_at = now_ms() + AGENT_PORTS_FAST_MS;
 }
 
 static void look_soon(void)
@@ -100,7 +124,10 @@ static void look_at_ports(void)
     int64_t pause = now < ports_busy_until ? AGENT_PORTS_FAST_MS : AGENT_PORTS_SLOW_MS;
     if (pause < AGENT_PORTS_SHARE * (now - began))
         pause = AGENT_PORTS_SHARE * (now - began);
-    if (welcome && (monitor_count > 0 || news))
+    bool running = false;
+    for (size_t i = 0; i < monitor_count; i++)
+        running |= !slots[i].over;
+    if (welcome && (running || news))
         ports_at = now + pause;
 }
 
@@ -111,26 +138,125 @@ static void redial(void)
         hang_up();
 }
 
+/* --- monitors --- */
+
+static struct slot *find_process(uint64_t process)
+{
+    for (size_t i = 0; i < monitor_count; i++)
+        if (process != 0 && slots[i].process == process && slots[i].channel >= 0)
+            return &slots[i];
+    return NULL;
+}
+
+static size_t count_kept(void)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < monitor_count; i++)
+        n += slots[i].kept;
+    return n;
+}
+
+/* Why there can be no monitor for it; 0: there can. */
+static int why_not(const struct frame_spawn *spec)
+{
+    if (stop_at != NEVER)
+        return ESHUTDOWN;
+    if (monitor_count == AGENT_MONITORS_MAX)
+        return EAGAIN;
+    if ((spec->flags & SPAWN_KEEP) && count_kept() >= LINK_KEPT_MAX)
+        return EDQUOT;
+    return spec->process && find_process(spec->process) ? EEXIST : 0;
+}
+
+static void close_channels(void)
+{
+    for (size_t i = 0; i < monitor_count; i++) {
+        if (slots[i].channel >= 0)
+            close(slots[i].channel);
+        slots[i].channel = -1;
+    }
+}
+
 static void spawn(const struct frame_spawn *spec)
 {
-    if (stop_at != NEVER || monitor_count == AGENT_MONITORS_MAX) {
-        errand_refuse(&agent, spec->number, stop_at != NEVER ? ESHUTDOWN : EAGAIN, STEP_FORK);
-        return;
-    }
-    ports_busy_until = now_ms() + AGENT_PORTS_BUSY_MS;
-    look_soon();
-    pid_t pid = fork();
+    int pair[2] = { -1, -1 };
+    int error = why_not(spec);
+    if (!error && spec->process &&
+        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
+        error = errno;
+    pid_t pid = error ? -1 : fork();
     if (pid == 0) {
+        /* What is ours is not for it, and what is below it is all its own. */
         close(control);
+        if (pair[0] >= 0)
+            close(pair[0]);
+        close_channels();
         errands_leave();
-        monitor_count = 0; /* what is below a monitor is all its own */
-        monitor_run(&agent, spec);
+        monitor_count = 0;
+        monitor_run(&agent, spec, pair[1]);
     }
     if (pid < 0)
-        errand_refuse(&agent, spec->number, errno, STEP_FORK);
-    else
-        monitors[monitor_count++] = pid;
+        error = error ? error : errno;
+    if (pair[1] >= 0)
+        close(pair[1]);
+    if (error) {
+        if (pair[0] >= 0)
+            close(pair[0]);
+        errand_refuse(&agent, spec->number, error, STEP_FORK);
+        return;
+    }
+    slots[monitor_count] = (struct slot){ .channel = pair[0],
+                                          .process = spec->process,
+                                          .kept = spec->flags & SPAWN_KEEP };
+    monitors[monitor_count++] = pid;
+    if (spec->flags & SPAWN_KEEP)
+        kept_at = 0;
+    ports_busy_until = now_ms() + AGENT_PORTS_BUSY_MS;
+    look_soon();
 }
+
+static bool order(const struct slot *s, const struct order *o)
+{
+    return send(s->channel, o, sizeof *o, MSG_NOSIGNAL) == (ssize_t)sizeof *o;
+}
+
+static void attach(uint64_t number, uint64_t process, uint64_t offset)
+{
+    const struct slot *s = find_process(process);
+    struct order o = { .kind = ORDER_ATTACH, .number = number, .offset = offset };
+    if (!s || !order(s, &o))
+        errand_refuse(&agent, number, s ? EAGAIN : ESRCH, STEP_ATTACH);
+}
+
+static void forget(struct slot *s)
+{
+    struct order o = { .kind = ORDER_FORGET };
+    if (!order(s, &o)) /* it does not listen; what is below it is swept up */
+        (void)kill(monitors[s - slots], SIGKILL);
+    s->kept = false;
+    s->process = 0;
+    kept_at = 0;
+}
+
+static void hear_monitor(struct slot *s)
+{
+    uint8_t word;
+    ssize_t n = recv(s->channel, &word, 1, 0);
+    if (n == 1 && word == WORD_OVER) {
+        s->over = true;
+    } else if (n == 1 && word == WORD_KEPT && s->process) {
+        bool full = count_kept() >= LINK_KEPT_MAX;
+        s->kept = true;
+        kept_at = 0;
+        if (full)
+            forget(s);
+    } else if (n >= 0 || (errno != EAGAIN && errno != EINTR)) {
+        close(s->channel); /* it is dead, and will be reaped */
+        s->channel = -1;
+    }
+}
+
+/* --- the control connection, heard --- */
 
 /* -1: this is not our daemon's way of talking. */
 static int obey(const struct frame *f)
@@ -140,7 +266,7 @@ static int obey(const struct frame *f)
             memcpy(agent.secret, f->payload, FRAME_SECRET);
         agent.has_secret = welcome = true;
         dial_pause = AGENT_DIAL_MIN_MS;
-        ports_at = 0;
+        ports_at = kept_at = 0;
         return 0;
     }
     if (f->type == FRAME_PING && f->len == 8 && welcome) {
@@ -151,6 +277,25 @@ static int obey(const struct frame *f)
     }
     if (f->type == FRAME_CONNECT && f->len == 10 && welcome) {
         errand_connect(&agent, frame_u64(f->payload), frame_u16(f->payload + 8));
+        return 0;
+    }
+    if (f->type == FRAME_ATTACH && f->len == 24 && welcome) {
+        attach(frame_u64(f->payload), frame_u64(f->payload + 8), frame_u64(f->payload + 16));
+        return 0;
+    }
+    if (f->type == FRAME_FORGET && f->len == 8 && welcome) {
+        struct slot *s = find_process(frame_u64(f->payload));
+        if (s)
+            forget(s);
+        return 0;
+    }
+    if (f->type == FRAME_NUDGE && f->len == 13 && welcome) {
+        const struct slot *s = find_process(frame_u64(f->payload));
+        struct order o = { .kind = ORDER_NUDGE,
+                           .signal = frame_u32(f->payload + 8),
+                           .tree = f->payload[12] };
+        if (s)
+            (void)order(s, &o);
         return 0;
     }
     struct frame_spawn spec;
@@ -199,7 +344,12 @@ static bool monitor_ended(pid_t pid)
 {
     for (size_t i = 0; i < monitor_count; i++) {
         if (monitors[i] == pid) {
+            if (slots[i].channel >= 0)
+                close(slots[i].channel);
+            if (slots[i].kept)
+                kept_at = 0;
             monitors[i] = monitors[--monitor_count];
+            slots[i] = slots[monitor_count];
             return true;
         }
     }
@@ -240,6 +390,7 @@ static void stop(void)
         return;
     stop_at = now_ms() + AGENT_STOP_MS;
     tree_signal(SIGTERM, NULL, 0);
+    close_channels();
     reap();
 }
 
@@ -276,38 +427,51 @@ static void prepare(int argc, char **argv, char **environment)
         _exit(1);
 }
 
+/* Everything that is due; returns when something is the next time. */
+static int64_t check_clock(void)
+{
+    int64_t now = now_ms();
+    if (control < 0 && now >= dial_at)
+        redial();
+    if (now >= sweep_at)
+        sweep();
+    if (now >= stop_at)
+        _exit(0);
+    if (now >= kept_at)
+        tell_kept();
+    if (now >= ports_at)
+        look_at_ports();
+    int64_t until = sweep_at < stop_at ? sweep_at : stop_at;
+    until = kept_at < until ? kept_at : until;
+    until = ports_at < until ? ports_at : until;
+    return control < 0 && dial_at < until ? dial_at : until;
+}
+
 int main(int argc, char **argv, char **environment)
 {
     prepare(argc, argv, environment);
     for (;;) {
-        int64_t now = now_ms();
-        if (control < 0 && now >= dial_at)
-            redial();
-        if (now >= sweep_at)
-            sweep();
-        if (now >= stop_at)
-            _exit(0);
-        if (now >= ports_at)
-            look_at_ports();
-        int64_t until = sweep_at < stop_at ? sweep_at : stop_at;
-        if (control < 0 && dial_at < until)
-            until = dial_at;
-        if (ports_at < until)
-            until = ports_at;
-        struct pollfd p[2 + AGENT_ERRANDS_MAX] = {
-            { .fd = agent.signal_fd, .events = POLLIN },
-            { .fd = control, .events = POLLIN },
-        };
-        size_t count = 2 + errands_watch(p + 2, &until);
+        int64_t until = check_clock();
+        /* Fixed ones, channels, errands. */
+        static struct pollfd p[2 + AGENT_MONITORS_MAX + AGENT_ERRANDS_MAX];
+        size_t channels = monitor_count, count = 2;
+        p[0] = (struct pollfd){ .fd = agent.signal_fd, .events = POLLIN };
+        p[1] = (struct pollfd){ .fd = control, .events = POLLIN };
+        for (size_t i = 0; i < channels; i++)
+            p[count++] = (struct pollfd){ .fd = slots[i].channel, .events = POLLIN };
+        size_t errands = errands_watch(p + count, &until);
         int wait = -1;
-        now = now_ms();
+        int64_t now = now_ms();
         if (until != NEVER)
             wait = until > now ? (int)(until - now) : 0;
-        int ready = poll(p, (nfds_t)count, wait);
-        if (count > 2)
+        int ready = poll(p, (nfds_t)(count + errands), wait);
+        if (errands > 0)
             errands_advance(&agent);
         if (ready <= 0)
             continue;
+        for (size_t i = 0; i < channels; i++) /* before anything moves the slots */
+            if (p[2 + i].revents)
+                hear_monitor(&slots[i]);
         if (p[0].revents) {
             bool asked = signals_take(&agent);
             reap();

@@ -1,4 +1,4 @@
-/* Starts a command: working directory, environment, pipes, exec.
+/* Starts a command: working directory, environment, pipes or terminal, exec.
  *
  * The child borrows our memory until it has become the command (what vfork does, on a stack of its
  * own), which is the fastest way and lets it report a failure by plain assignment. We sleep
@@ -7,9 +7,12 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "agent.h"
@@ -160,6 +163,7 @@ static int exec_by_path(void)
 
 struct start {
     int in, out, err;
+    int tty;   /* -1: none */
     int error; /* why there is no command */
 };
 
@@ -171,6 +175,8 @@ static int child(void *arg)
     sigset_t none;
     sigemptyset(&none);
     setsid();
+    if (s->tty >= 0)
+        (void)ioctl(s->tty, TIOCSCTTY, 0); /* a session leader without terminal, a fresh terminal */
     if (dup2(s->in, 0) < 0 || dup2(s->out, 1) < 0 || dup2(s->err, 2) < 0) {
         s->error = errno;
     } else {
@@ -185,11 +191,49 @@ static int own_end(int fd)
     return fcntl(fd, F_SETFL, O_NONBLOCK);
 }
 
+void command_resize(const struct command *c, uint16_t cols, uint16_t rows)
+{
+    struct winsize size = { .ws_col = cols, .ws_row = rows };
+    (void)ioctl(c->tty, TIOCSWINSZ, &size); /* the kernel tells the foreground */
+}
+
+static int open_pipes(const struct agent *a, const struct frame_spawn *spec, struct start *s,
+                      struct command *c)
+{
+    int in[2] = { a->null_fd, -1 }, out[2], err[2];
+    if (pipe2(out, O_CLOEXEC) < 0 || pipe2(err, O_CLOEXEC) < 0 || own_end(out[0]) < 0 ||
+        own_end(err[0]) < 0)
+        return -1;
+    if ((spec->flags & SPAWN_STDIN) && (pipe2(in, O_CLOEXEC) < 0 || own_end(in[1]) < 0))
+        return -1;
+    *s = (struct start){ .in = in[0], .out = out[1], .err = err[1], .tty = -1 };
+    *c = (struct command){ .in_fd = in[1], .out_fd = out[0], .err_fd = err[0], .tty = -1 };
+    return 0;
+}
+
+static int open_terminal(const struct frame_spawn *spec, struct start *s, struct command *c)
+{
+    char name[32];
+    struct termios t;
+    int own = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (own < 0 || own_end(own) < 0 || unlockpt(own) < 0 || ptsname_r(own, name, sizeof name) != 0)
+        return -1;
+    int tty = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    int in = fcntl(own, F_DUPFD_CLOEXEC, 0);
+    if (tty < 0 || in < 0 || tcgetattr(tty, &t) < 0)
+        return -1;
+    t.c_iflag |= IUTF8;
+    if (tcsetattr(tty, TCSANOW, &t) < 0)
+        return -1;
+    *s = (struct start){ .in = tty, .out = tty, .err = tty, .tty = tty };
+    *c = (struct command){ .in_fd = in, .out_fd = own, .err_fd = -1, .tty = tty };
+    command_resize(c, spec->cols, spec->rows);
+    return 0;
+}
+
 int command_start(const struct agent *a, const struct frame_spawn *spec, struct command *ret,
                   enum frame_step *ret_step)
 {
-    int in[2] = { a->null_fd, -1 }, out[2], err[2];
-    bool fed = spec->flags & SPAWN_STDIN;
     *ret_step = STEP_CWD;
     if (enter(spec->cwd) < 0)
         return -1;
@@ -200,13 +244,12 @@ int command_start(const struct agent *a, const struct frame_spawn *spec, struct 
     }
     *ret_step = STEP_FORK;
     /* Whoever fails here leaves its descriptors to the exit that follows at once. */
-    if (pipe2(out, O_CLOEXEC) < 0 || pipe2(err, O_CLOEXEC) < 0 || own_end(out[0]) < 0 ||
-        own_end(err[0]) < 0)
-        return -1;
-    if (fed && (pipe2(in, O_CLOEXEC) < 0 || own_end(in[1]) < 0))
+    struct start start;
+    struct command c;
+    bool terminal = spec->flags & SPAWN_PTY;
+    if ((terminal ? open_terminal(spec, &start, &c) : open_pipes(a, spec, &start, &c)) < 0)
         return -1;
     static char stack[CHILD_STACK] __attribute__((aligned(16)));
-    struct start start = { .in = in[0], .out = out[1], .err = err[1] };
     pid_t pid = clone(child, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, &start);
     if (pid < 0)
         return -1;
@@ -216,10 +259,13 @@ int command_start(const struct agent *a, const struct frame_spawn *spec, struct 
         errno = start.error;
         return -1;
     }
-    close(out[1]);
-    close(err[1]);
-    if (fed)
-        close(in[0]);
-    *ret = (struct command){ .pid = pid, .in_fd = in[1], .out_fd = out[0], .err_fd = err[0] };
+    if (!terminal) {
+        close(start.out);
+        close(start.err);
+        if (start.in != a->null_fd)
+            close(start.in);
+    }
+    c.pid = pid;
+    *ret = c;
     return 0;
 }

@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -147,4 +148,46 @@ unsigned tree_kill(const pid_t *spared, size_t spared_count)
             break;
     }
     return tree_signal(SIGKILL, spared, spared_count);
+}
+
+/* Does /proc/<pid>/fd name one of the sockets? budget: descriptors still to be looked at. */
+static bool holds_one_of(pid_t pid, const struct listener *sockets, size_t count, size_t *budget)
+{
+    static char entries[8192] __attribute__((aligned(8)));
+    char path[32], target[64];
+    (void)snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool found = false;
+    long got;
+    while (fd >= 0 && !found && (got = syscall(SYS_getdents64, fd, entries, sizeof entries)) > 0) {
+        for (long at = 0; at < got && !found && *budget > 0; --*budget) {
+            const struct dirent *d = (const struct dirent *)(entries + at);
+            at += d->d_reclen;
+            ssize_t n = readlinkat(fd, d->d_name, target, sizeof target - 1);
+            if (n < 9 || memcmp(target, "socket:[", 8) != 0)
+                continue;
+            target[n] = 0;
+            uint64_t inode = strtoull(target + 8, NULL, 10);
+            for (size_t i = 0; i < count && !found; i++)
+                found = sockets[i].inode == inode;
+        }
+        if (*budget == 0)
+            break;
+    }
+    if (fd >= 0)
+        close(fd);
+    return found;
+}
+
+bool tree_listens(void)
+{
+    const struct listener *sockets;
+    size_t count = listeners(&sockets), budget = AGENT_FDS_MAX;
+    if (count == 0)
+        return false;
+    mark(NULL, 0);
+    for (size_t i = 0; i < proc_count; i++)
+        if (is_live(&procs[i]) && holds_one_of(procs[i].pid, sockets, count, &budget))
+            return true;
+    return false;
 }

@@ -91,19 +91,17 @@ static inline void run_release(struct run *r)
     buf_release(&r->err);
 }
 
-/* words and env: "a@b@c". */
-static inline int spawn_in(const char *cwd, const char *words, const char *env, uint32_t flags,
-                           uint32_t timeout_ms, int *ret_fd)
+/* words and env: "a@b@c". base: all but these. */
+static inline int spawn_like(const struct frame_spawn *base, const char *words, const char *env,
+                             int *ret_fd)
 {
     AUTO(free) char *argv = str_dup(words);
     AUTO(free) char *vars = str_dup(env);
-    struct frame_spawn s = { .timeout_ms = timeout_ms,
-                             .flags = flags,
-                             .cwd = cwd,
-                             .argv = argv,
-                             .argc = 1,
-                             .env = vars,
-                             .envc = env[0] != 0 };
+    struct frame_spawn s = *base;
+    s.argv = argv;
+    s.argc = 1;
+    s.env = vars;
+    s.envc = env[0] != 0;
     size_t argv_len = strlen(argv) + 1, env_len = env[0] ? strlen(env) + 1 : 0;
     for (char *c = argv; *c || c < argv + argv_len - 1; c++)
         if (*c == '@')
@@ -112,6 +110,13 @@ static inline int spawn_in(const char *cwd, const char *words, const char *env, 
         if (*c == '@')
             *c = 0, s.envc++;
     return link_spawn(lnk, &id, &s, argv_len, env_len, soon(), ret_fd, &err);
+}
+
+static inline int spawn_in(const char *cwd, const char *words, const char *env, uint32_t flags,
+                           uint32_t timeout_ms, int *ret_fd)
+{
+    struct frame_spawn base = { .timeout_ms = timeout_ms, .flags = flags, .cwd = cwd };
+    return spawn_like(&base, words, env, ret_fd);
 }
 
 static inline int spawn(const char *words, uint32_t flags, uint32_t timeout_ms)
