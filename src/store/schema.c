@@ -116,6 +116,14 @@ static int look_in_wal(const char *path, int64_t *ret_version, struct err *err)
     return result;
 }
 
+static int note(struct db *db, const struct sql_migration *m, struct err *err)
+{
+    return db_run_alone(db, Q_MIGRATION_NOTE,
+                        ARGS(ARG_INT("number", m->number), ARG_TEXT("name", m->name),
+                             ARG_INT("now_ms", clock_wall_ms())),
+                        err);
+}
+
 static int migrate(struct db *db, const struct sql_migration *list, int from, int to,
                    struct err *err)
 {
@@ -123,14 +131,11 @@ static int migrate(struct db *db, const struct sql_migration *list, int from, in
         const struct sql_migration *m = &list[i];
         AUTO(buf) struct buf sql = BUF_INIT(1 * MIB);
         buf_addf(&sql,
-                 "BEGIN IMMEDIATE;\n%s\n;"
-                 "INSERT INTO migration (number, name, applied_at_ms) VALUES (%d, '%s', %lld);"
-                 "PRAGMA user_version = %d; PRAGMA application_id = %d;",
-                 m->text, m->number, m->name, (long long)clock_wall_ms(), m->number,
-                 APPLICATION_ID);
+                 "BEGIN IMMEDIATE;\n%s\n; PRAGMA user_version = %d; PRAGMA application_id = %d;",
+                 m->text, m->number, APPLICATION_ID);
         if (buf_done(&sql, err) < 0)
             return -1;
-        if (db_exec(db, buf_str(&sql), err) < 0)
+        if (db_exec(db, buf_str(&sql), err) < 0 || note(db, m, err) < 0)
             return err_wrap(err, "migration %s", m->name); /* the caller rolls back or closes */
         if (FAULT("store.migrate.before"))
             return err_set(err, ERR_INTERNAL, "migration %s: fault point", m->name);
@@ -154,17 +159,6 @@ static int set_wal(struct db *db, struct err *err)
     return ok ? 0 : err_set(err, ERR_INTERNAL, "the file system cannot carry SQLite's WAL mode");
 }
 
-static int add_instance(struct db *db, struct err *err)
-{
-    uint8_t random[8];
-    char id[2 * sizeof random + 1];
-    random_bytes(random, sizeof random);
-    hex_encode(random, sizeof random, id);
-    AUTO(buf) struct buf sql = BUF_INIT(200);
-    buf_addf(&sql, "INSERT INTO meta (name, value) VALUES ('instance', '%s')", id);
-    return db_exec(db, buf_str(&sql), err);
-}
-
 static int make_new(const struct home *h, const struct sql_migration *list, int count,
                     struct err *err)
 {
@@ -177,7 +171,6 @@ static int make_new(const struct home *h, const struct sql_migration *list, int 
     if (home_touch(h, HOME_NEW, err) < 0 || db_open(&db, path, DB_WRITER, err) < 0)
         return -1;
     bool ok = set_wal(&db, err) == 0 && migrate(&db, list, 0, count, err) == 0 &&
-              add_instance(&db, err) == 0 &&
               db_exec(&db, "PRAGMA wal_checkpoint(TRUNCATE)", err) == 0;
     db_close(&db);
     if (!ok)

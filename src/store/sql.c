@@ -117,6 +117,16 @@ int db_prepare(struct db *db, enum db_mode mode, struct err *err)
     return 0;
 }
 
+int db_run_alone(struct db *db, enum query q, const struct arg *args, struct err *err)
+{
+    if (sqlite3_prepare_v2(db->h, sql_queries[q].text, -1, &db->st[q], NULL) != SQLITE_OK)
+        return db_fail(db, err, sql_queries[q].name);
+    int changed = db_run(db, q, args, err);
+    (void)sqlite3_finalize(db->st[q]); /* its failure was db_run's */
+    db->st[q] = NULL;
+    return changed < 0 ? -1 : 0;
+}
+
 void db_close(struct db *db)
 {
     for (int q = 0; q < QUERY_COUNT; q++) {

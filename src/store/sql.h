@@ -57,6 +57,8 @@ int db_step(struct db *db, enum query q, struct err *err);
 int db_first(struct db *db, enum query q, const struct arg *args, struct err *err);
 /* Binds and runs a statement without rows: the number of changed rows, or -1. */
 int db_run(struct db *db, enum query q, const struct arg *args, struct err *err);
+/* As db_run on a connection whose statements are not prepared (a schema in the making). 0 or -1. */
+int db_run_alone(struct db *db, enum query q, const struct arg *args, struct err *err);
 void db_reset(struct db *db, enum query q);
 
 /* Columns of the current row. Text: heap, NULL for NULL. */

@@ -34,7 +34,7 @@ static const struct row {
     { "store.migrate.after=kill", MIGRATE, true, true, false },
 };
 
-static struct sql_migration list[2]; /* filled in main */
+static struct sql_migration list[MIGRATION_COUNT + 1]; /* filled in main */
 
 /* 0: all as the row says. */
 static int act(const struct row *r, const char *dir, const struct sandbox *row)
@@ -42,7 +42,9 @@ static int act(const struct row *r, const char *dir, const struct sandbox *row)
     struct err err = { 0 };
     struct store *s = NULL;
     if (r->deed != CREATE)
-        return store_open_schema(dir, list, r->deed == MIGRATE ? 2 : 1, &s, &err) < 0 ? 0 : 11;
+        return store_open_schema(dir, list, MIGRATION_COUNT + (r->deed == MIGRATE), &s, &err) < 0
+                   ? 0
+                   : 11;
     if (store_open(dir, &s, &err) < 0)
         return 12;
     if (fixture_add(s, row, &err) == 0)
@@ -95,7 +97,7 @@ static void test_row(size_t at)
     int rc = store_open(dir, &s, &err);
     if (r->deed == MIGRATE && r->kept) {
         CHECK_ROW(r->fault, rc < 0 && err.code == ERR_NOT_SUPPORTED);
-        rc = store_open_schema(dir, list, 2, &s, &err);
+        rc = store_open_schema(dir, list, MIGRATION_COUNT + 1, &s, &err);
     }
     if (CHECK_ROW(r->fault, rc == 0)) {
         struct sandbox *got = fixture_get(s, &row->id);
@@ -111,8 +113,11 @@ static void test_row(size_t at)
 
 int main(int argc, char **argv)
 {
-    list[0] = sql_migrations[0];
-    list[1] = (struct sql_migration){ 2, "0002_more", "CREATE TABLE more (x INTEGER) STRICT;" };
+    char name[16];
+    (void)snprintf(name, sizeof name, "%04d_more", MIGRATION_COUNT + 1);
+    memcpy(list, sql_migrations, sizeof sql_migrations);
+    list[MIGRATION_COUNT] = (struct sql_migration){ MIGRATION_COUNT + 1, name,
+                                                    "CREATE TABLE more (x INTEGER) STRICT;" };
     uint64_t at;
     if (argc == 4 && str_u64(argv[1], &at) && at < sizeof rows / sizeof rows[0]) {
         struct err err;

@@ -88,7 +88,7 @@ static int count_backups(void)
     DIR *d = opendir(in_state(""));
     int n = 0;
     for (struct dirent *e; d && (e = readdir(d));)
-        n += str_starts(e->d_name, "backup-1-");
+        n += str_starts(e->d_name, "backup-");
     if (d)
         (void)closedir(d);
     return n;
@@ -193,23 +193,31 @@ static void test_migration(void)
 {
     struct err err;
     struct store *s;
-    const struct sql_migration good[] = {
-        sql_migrations[0],
-        { 2, "0002_more", "CREATE TABLE more (x INTEGER) STRICT; INSERT INTO more VALUES (5);" },
+    struct sql_migration good[MIGRATION_COUNT + 1], bad[MIGRATION_COUNT + 1];
+    char newest[40], prefix[40], names_in_message[40];
+    (void)snprintf(newest, sizeof newest, "%04d_more", MIGRATION_COUNT + 1);
+    (void)snprintf(names_in_message, sizeof names_in_message, "%04d_bad", MIGRATION_COUNT + 1);
+    (void)snprintf(prefix, sizeof prefix, "backup-%d-", MIGRATION_COUNT);
+    memcpy(good, sql_migrations, sizeof sql_migrations);
+    memcpy(bad, sql_migrations, sizeof sql_migrations);
+    good[MIGRATION_COUNT] = (struct sql_migration){
+        MIGRATION_COUNT + 1, newest,
+        "CREATE TABLE more (x INTEGER) STRICT; INSERT INTO more VALUES (5);"
     };
-    const struct sql_migration bad[] = {
-        sql_migrations[0],
-        { 2, "0002_bad", "CREATE TABLE more (x INTEGER) STRICT; INSERT INTO nowhere VALUES (5);" },
+    bad[MIGRATION_COUNT] = (struct sql_migration){
+        MIGRATION_COUNT + 1, names_in_message,
+        "CREATE TABLE more (x INTEGER) STRICT; INSERT INTO nowhere VALUES (5);"
     };
     fresh(3);
-    CHECK(store_open_schema(dir, bad, 2, &s, &err) < 0 && strstr(err.msg, "0002_bad"));
+    CHECK(store_open_schema(dir, bad, MIGRATION_COUNT + 1, &s, &err) < 0 &&
+          strstr(err.msg, names_in_message));
     CHECK(count_backups() == 0);           /* a copy of what is still there */
     CHECK(store_open(dir, &s, &err) == 0); /* nothing of it was kept */
     store_close(s);
-    CHECK(store_open_schema(dir, good, 2, &s, &err) == 0 && rows_in(s) == 3);
+    CHECK(store_open_schema(dir, good, MIGRATION_COUNT + 1, &s, &err) == 0 && rows_in(s) == 3);
     store_close(s);
     CHECK(count_backups() == 1);
-    CHECK(store_open_schema(dir, good, 2, &s, &err) == 0); /* no second backup */
+    CHECK(store_open_schema(dir, good, MIGRATION_COUNT + 1, &s, &err) == 0); /* no second backup */
     store_close(s);
     CHECK(count_backups() == 1);
     CHECK(store_open(dir, &s, &err) < 0 && err.code == ERR_NOT_SUPPORTED);
@@ -219,7 +227,7 @@ static void test_migration(void)
     int n = scandir(in_state(""), &names, not_ours, by_name);
     char backup[300] = "";
     for (int i = 0; i < n; i++) {
-        if (str_starts(names[i]->d_name, "backup-1-"))
+        if (str_starts(names[i]->d_name, prefix))
             (void)str_copy(backup, sizeof backup, in_state(names[i]->d_name));
         free(names[i]);
     }

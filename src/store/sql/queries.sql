@@ -13,6 +13,8 @@ RELEASE job;
 -- :savepoint_undo
 ROLLBACK TO job;
 
+-- :migration_note  (number, name, now_ms)
+INSERT INTO migration (number, name, applied_at_ms) VALUES (:number, :name, :now_ms);
 -- :meta_get  (name) -> value
 SELECT value FROM meta WHERE name = :name;
 -- :sandbox_insert  (one parameter a column)

@@ -13,6 +13,7 @@ CREATE TABLE meta (
     name  TEXT PRIMARY KEY,
     value TEXT NOT NULL
 ) STRICT;
+INSERT INTO meta (name, value) VALUES ('instance', lower(hex(randomblob(8))));
 
 -- What an id owns on disk. Outlives the sandbox: deleting the row keeps the files, making the id
 -- again finds them, and only the owner may.
