@@ -22,6 +22,12 @@ void v1_pause(struct req *r);
 void v1_why(struct req *r);
 void v1_keepalive(struct req *r);
 
+void v1_patch(struct req *r);
+
+void share_create(struct req *r);
+void share_list(struct req *r);
+void share_revoke(struct req *r);
+
 void exec_run(struct req *r);
 
 void process_start(struct req *r);

@@ -47,17 +47,24 @@ void render_error(struct json_out *o, const char *key, const struct err *err,
 
 /* --- /v1 --- */
 
-static void put_preview_url(struct json_out *o, const struct sandbox *s,
-                            const struct config *config, uint16_t port)
+void render_preview_url(const struct sandbox *s, const struct config *config, uint16_t port,
+                        char out[PREVIEW_URL_MAX])
 {
-    char lower[ID_LEN + 1], url[512];
+    char lower[ID_LEN + 1];
     sandbox_id_lower(&s->id, lower);
     const int64_t at = config->preview_tls ? config->https_port : config->http_port;
     char tail[8] = "";
     if (at != (config->preview_tls ? 443 : 80))
         (void)snprintf(tail, sizeof(tail), ":%u", (unsigned)at & 0xffff);
-    (void)snprintf(url, sizeof(url), "http%s://s-%s-%u.preview.%.300s%s",
+    (void)snprintf(out, PREVIEW_URL_MAX, "http%s://s-%s-%u.preview.%.300s%s",
                    config->preview_tls ? "s" : "", lower, port, config->preview_domain, tail);
+}
+
+static void put_preview_url(struct json_out *o, const struct sandbox *s,
+                            const struct config *config, uint16_t port)
+{
+    char url[PREVIEW_URL_MAX];
+    render_preview_url(s, config, port, url);
     json_put(o, "url", url);
 }
 

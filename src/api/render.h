@@ -12,6 +12,10 @@ int render_status(enum err_code code, int *ret_retry_after_s);
 /* The object of /v1. key: NULL at top level or in a list. */
 void render_sandbox(struct json_out *o, const char *key, struct core *core,
                     const struct config *config, const struct sandbox *s);
+#define PREVIEW_URL_MAX 512
+/* Where a port of it is seen, without a path. */
+void render_preview_url(const struct sandbox *s, const struct config *config, uint16_t port,
+                        char out[PREVIEW_URL_MAX]);
 /* The row of the legacy routes. */
 void render_row(struct json_out *o, const char *key, const struct config *config,
                 const struct sandbox *s);

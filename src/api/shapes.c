@@ -150,6 +150,27 @@ const struct shape shape_keepalive_legacy = { .name = "keepalive",
                                               ROWS(keepalive_rows),
                                               .open = true };
 
+static const struct field patch_rows[] = {
+    { .name = "visibility",
+      .type = FIELD_TYPE_ENUM,
+      .offset = offsetof(struct patch_body, visibility),
+      .names = sandbox_visibility_names,
+      .seen = offsetof(struct patch_body, visibility_seen) },
+};
+const struct shape shape_patch = { .name = "patch", ROWS(patch_rows) };
+
+static const struct field share_rows[] = {
+    { .name = "ttl_s",
+      .type = FIELD_TYPE_I64,
+      .offset = offsetof(struct share_body, ttl_s),
+      .lo = 1,
+      .hi = SHARE_TTL_MAX_S,
+      .seen = offsetof(struct share_body, ttl_seen) },
+    FIELD_BOOL(struct share_body, once, .flags = FIELD_NULLABLE),
+    FIELD_U32(struct share_body, port, .lo = 1, .hi = 65535, .flags = FIELD_NULLABLE),
+};
+const struct shape shape_share = { .name = "share", ROWS(share_rows) };
+
 static const struct field put_rows[] = {
     FIELD_STR(struct put_body, path, .lo = 1, .hi = PATH_BYTES_MAX, .flags = FIELD_REQUIRED),
     FIELD_STR(struct put_body, content, .hi = FILE_JSON_MAX, .flags = FIELD_REQUIRED),

@@ -86,6 +86,18 @@ struct keepalive_body {
     bool until_seen;
 };
 
+struct patch_body {
+    int visibility;
+    bool visibility_seen;
+};
+
+struct share_body {
+    int64_t ttl_s;
+    bool ttl_seen;
+    bool once;
+    uint32_t port; /* 0: the first declared one */
+};
+
 struct put_body {
     char *path;
     char *content;
@@ -95,7 +107,7 @@ struct put_body {
 extern const struct shape shape_create, shape_create_legacy;
 extern const struct shape shape_exec, shape_exec_legacy;
 extern const struct shape shape_keepalive, shape_keepalive_legacy;
-extern const struct shape shape_put;
+extern const struct shape shape_put, shape_patch, shape_share;
 extern const struct shape shape_process, shape_signal, shape_resize;
 
 /* Turns a decoded create into core's request; everything borrowed from b, and ports sorted.
