@@ -23,7 +23,8 @@
 #include "server.h"
 
 #define SWEEP_MS 1000
-#define STOP_POLL_MS 20 /* between two looks whether the handlers have ended */
+#define STOP_ANSWER_MS 4000 /* from the end of the grace: commands end, their clients hear why */
+#define STOP_POLL_MS 20     /* between two looks whether the handlers have ended */
 
 /* --- peers --- */
 
@@ -281,6 +282,10 @@ void api_stop(struct api *a, int64_t deadline_ms)
         return;
     atomic_store(&a->stopping, true);
     /* There is no event for "all answers are out"; this happens once in a life. */
+    while ((pool_load(a->pool) > 0 || answering(a)) && clock_mono_ms() < deadline_ms)
+        (void)poll(NULL, 0, STOP_POLL_MS);
+    atomic_store(&a->ending, true);
+    deadline_ms = clock_mono_ms() + STOP_ANSWER_MS;
     while ((pool_load(a->pool) > 0 || answering(a)) && clock_mono_ms() < deadline_ms)
         (void)poll(NULL, 0, STOP_POLL_MS);
     uint32_t left = pool_load(a->pool);

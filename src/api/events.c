@@ -167,6 +167,17 @@ bool events_gone(struct events *e)
     return (p == REQ_DOUBTFUL || due) && filler_failed(e);
 }
 
+bool events_over(struct events *e)
+{
+    struct err err;
+    if (!req_stopping(e->r))
+        return events_gone(e);
+    (void)err_set(&err, ERR_SHUTDOWN, "the daemon is shutting down; ask again where this ended");
+    if (e->format != EVENTS_TEXT)
+        (void)events_error(e, &err); /* a client that has left needs no word */
+    return true;
+}
+
 static bool accepts(const char *accept, const char *type)
 {
     size_t len = strlen(type);

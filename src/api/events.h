@@ -35,6 +35,9 @@ int events_rest(struct events *e);
 int events_error(struct events *e, const struct err *err);
 /* Has the client left? Asked once a second or so; also sends keep-alives. */
 bool events_gone(struct events *e);
+/* As events_gone, for what follows something without an end: also over once the daemon stops, which
+ * the client is told. */
+bool events_over(struct events *e);
 /* "SIGKILL" */
 const char *events_signal(uint32_t n, char out[16]);
 

@@ -144,7 +144,7 @@ static int on_output(void *ctx, enum exec_stream which, const void *data, size_t
 static bool on_gone(void *ctx)
 {
     struct run *run = ctx;
-    return events_gone(&run->ev);
+    return req_ending(run->ev.r) || events_gone(&run->ev);
 }
 
 /* --- the handler --- */
@@ -269,6 +269,8 @@ void exec_run(struct req *r)
                                     .ctx = &run };
     struct exec_result res = { 0 };
     int rc = core_exec(req_core(r), req_caller(r), req_id(r), &req, &sink, &res, &err);
+    if (rc < 0 && err.code == ERR_CANCELLED && req_ending(r))
+        (void)err_set(&err, ERR_SHUTDOWN, "the daemon is shutting down; the command was ended");
     finish(&run, rc, &res, b->detach, &err);
     strv_release(&argv);
     buf_release(&run.kept[0]);

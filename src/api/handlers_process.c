@@ -270,7 +270,7 @@ static int run_output(struct events *e, struct follow *f, uint64_t offset, bool 
             return err_set(err, ERR_CANCELLED, "the client went away");
         if (c.ended || (c.len == 0 && !follow))
             return 0;
-        if (c.len == 0 && events_gone(e))
+        if (c.len == 0 && events_over(e))
             return err_set(err, ERR_CANCELLED, "the client went away");
     }
 }
@@ -416,7 +416,7 @@ static int log_process(struct log_run *run, const struct process *p, bool follow
         if (c.len && (text ? put_lines(run, &c, data) : put_log_event(run, &c, data)) < 0)
             rc = err_set(err, ERR_CANCELLED, "the client went away");
         offset = c.offset + c.len;
-        if (rc == 0 && c.len == 0 && !c.ended && follow && events_gone(&run->e))
+        if (rc == 0 && c.len == 0 && !c.ended && follow && events_over(&run->e))
             rc = err_set(err, ERR_CANCELLED, "the client went away");
         if (rc < 0 || c.ended || (c.len == 0 && !follow))
             break;
@@ -499,7 +499,7 @@ void service_logs(struct req *r)
                 rc = err_set(&err, ERR_CANCELLED, "the client went away");
             if (rc == 0 && follow && !any) { /* its next process */
                 req_pause(r, LOOK_MS / 2);
-                if (events_gone(&run.e))
+                if (events_over(&run.e))
                     rc = err_set(&err, ERR_CANCELLED, "the client went away");
             }
         } while (rc == 0 && follow);

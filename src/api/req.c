@@ -154,6 +154,16 @@ bool req_is_head(const struct req *r)
 {
     return r->head;
 }
+
+bool req_stopping(const struct req *r)
+{
+    return atomic_load(&r->api->stopping);
+}
+
+bool req_ending(const struct req *r)
+{
+    return atomic_load(&r->api->ending);
+}
 bool req_streaming(const struct req *r)
 {
     return r->streaming;

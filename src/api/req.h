@@ -95,6 +95,10 @@ int req_write(struct req *r, const void *data, size_t len);
 /* broken: the body is not whole; the client must notice. */
 void req_stream_end(struct req *r, bool broken);
 bool req_is_head(const struct req *r);
+/* The daemon is stopping: an answer that follows something ends now. */
+bool req_stopping(const struct req *r);
+/* The grace is over, too: whatever is under way ends now and says so. */
+bool req_ending(const struct req *r);
 
 /* Waits, unless the daemon stops meanwhile or the client's connection shows an event. */
 void req_pause(struct req *r, int ms);

@@ -41,7 +41,8 @@ struct api {
     struct mu peers_lock;
     struct peer *peers GUARDED_BY(peers_lock);
     _Atomic uint32_t n_peers;
-    _Atomic bool stopping;
+    _Atomic bool stopping; /* no new request is taken, nobody is followed any longer */
+    _Atomic bool ending;   /* the grace is over: what is still under way must come to its end */
     _Atomic int64_t log_second; /* refusals logged in this second, so that nobody floods the log */
     _Atomic uint32_t log_lines;
     uint16_t port; /* where it listens */
