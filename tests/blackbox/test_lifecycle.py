@@ -53,7 +53,7 @@ def test_v1_object(daemon, box):
         "memory_mib": 256, "cpus": 0.5, "pids": 128, "disk_mib": 64}
     assert limits["nofile"] >= 256
     low = box.id.lower()
-    assert made["ports"] == [
+    assert [{"port": p["port"], "url": p["url"]} for p in made["ports"]] == [
         {"port": p, "url": f"http://s-{low}-{p}.preview.localhost"} for p in (3000, 8080)]
     assert made["preview"]["url"] == f"http://s-{low}-3000.preview.localhost"
     assert sorted(made["env"]) == ["A", "SECRET"]
@@ -363,10 +363,11 @@ def test_a_client_that_leaves_does_not_abort_its_create(daemon):
         with socket.create_connection(daemon.address) as s:
             s.sendall(b"POST /v1/sandboxes HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
                       b"%d\r\n\r\n" % len(body) + body)
+            box = Sandbox(daemon, wanted)
+            until(lambda: daemon.get(box.v1).status == 200, 10, "it is begun")
             if linger:
                 s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        box = Sandbox(daemon, wanted)
-        until(lambda: daemon.get(box.v1).status == 200 and box.status == "running", 10,
+        until(lambda: box.status == "running", 10,
               "the sandbox runs all the same")
         assert box.exec("true")["exit_code"] == 0
         box.purge()
