@@ -104,6 +104,14 @@ void heads_add(struct heads *h, const char *name, size_t name_len, const char *v
             add_length(h, value);
         else if (strcasecmp(name, "Content-Type") == 0)
             keep(h, &h->content_type, value, "Content-Type is given twice");
+        else if (strcasecmp(name, "Cookie") == 0 && !h->cookie)
+            h->cookie = value;
+        break;
+    case 'x':
+        if (strcasecmp(name, "X-Forwarded-Host") == 0)
+            keep(h, &h->forwarded_host, value, "X-Forwarded-Host is given twice");
+        else if (strcasecmp(name, "X-Forwarded-Uri") == 0)
+            keep(h, &h->forwarded_uri, value, "X-Forwarded-Uri is given twice");
         break;
     case 'e':
         if (strcasecmp(name, "Expect") == 0)

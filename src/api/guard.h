@@ -18,6 +18,8 @@ struct heads {
     const char *content_type;
     const char *authorization;
     const char *accept;
+    const char *cookie;                         /* the first one; of /forward-auth */
+    const char *forwarded_host, *forwarded_uri; /* of /forward-auth only */
     const char *last_event_id;
     const char *idempotency_key;
     const char *transfer_encoding;

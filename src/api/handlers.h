@@ -50,6 +50,9 @@ void files_content(struct req *r);
 void files_put(struct req *r);
 void files_delete(struct req *r);
 
+void preview_auth(struct req *r);
+void forward_auth(struct req *r);
+
 void system_health(struct req *r);
 void system_ready(struct req *r);
 void system_metrics(struct req *r);

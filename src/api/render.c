@@ -22,6 +22,7 @@ static const struct {
     [ERR_CAPACITY] = { 503, 5 },      [ERR_UNAVAILABLE] = { 503, 0 },
     [ERR_ENGINE] = { 503, 5 },        [ERR_TIMEOUT] = { 504, 0 },
     [ERR_CANCELLED] = { 503, 0 },     [ERR_SHUTDOWN] = { 503, 0 },
+    [ERR_PRECONDITION] = { 412, 0 },
 };
 
 int render_status(enum err_code code, int *ret_retry_after_s)

@@ -27,6 +27,7 @@ enum route_flags {
     ROUTE_OPEN = 1 << 2,   /* needs no token */
     ROUTE_LEGACY = 1 << 3, /* the older error shape */
     ROUTE_EMPTY = 1 << 4,  /* an empty body counts as {} */
+    ROUTE_PROXY = 1 << 5,  /* asked by a proxy that hands a browser's headers on */
 };
 
 struct route {
