@@ -375,7 +375,8 @@ static socklen_t bind_address(const struct config_bind *b, struct sockaddr_stora
     return sizeof *six;
 }
 
-/* Is it a sandboxd that answers there? */
+/* Is it a sandboxd that answers there: its API, or its edge, which knows no preview by that name?
+ */
 static bool is_ours(const struct sockaddr_storage *addr, socklen_t len)
 {
     static const char request[] =
@@ -394,7 +395,8 @@ static bool is_ours(const struct sockaddr_storage *addr, socklen_t len)
         got += (size_t)n;
     }
     reply[got] = 0;
-    return str_starts(reply, "HTTP/1.1 200") && strcasestr(reply, "\nX-Request-Id:");
+    return (str_starts(reply, "HTTP/1.1 200") && strcasestr(reply, "\nX-Request-Id:")) ||
+           strstr(reply, "\r\n\r\nThere is no such preview\n");
 }
 
 static void check_port(struct report *r, const char *knob, const char *text,
