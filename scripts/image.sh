@@ -31,7 +31,7 @@ image_build() {
     for p in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do
         [ -z "${!p:-}" ] || set -- "$@" --build-arg "$p"
     done
-    docker build "$@" --build-arg "NAME=$name" -t "$name" \
+    docker build --force-rm "$@" --build-arg "NAME=$name" -t "$name" \
         --label sandboxed.made=true --label "sandboxed.source=$source" "$context"
     docker image prune -f --filter "label=sandboxed.stage=$name" >/dev/null
     # The image this one replaces, unless something runs from it or another name holds it.
