@@ -357,7 +357,7 @@ static bool dial_idle(struct client *c, struct box *b)
 {
     if (!c->idempotent || !c->request.done || !c->up.whole || c->attempts > 0)
         return false;
-    c->up_to = upstream_idle(b, c->route.port);
+    c->up_to = upstream_idle(c->e, b, c->route.port);
     if (!c->up_to)
         return false;
     c->up_to->client = c;

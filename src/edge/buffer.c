@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ROOM_MIN (EDGE_TRAILER_MAX + KIB) /* an emptied buffer takes any trailer section */
+
 static char *new_memory(void)
 {
     char *data = malloc(EDGE_BUFFER); /* not cleared: only what was written is read */
@@ -16,7 +18,7 @@ size_t buffer_room(struct buffer *b)
 {
     if (!b->data)
         return EDGE_BUFFER;
-    if (b->start == b->end && (!b->whole || b->end == EDGE_BUFFER)) {
+    if (b->start == b->end && (!b->whole || EDGE_BUFFER - b->end < ROOM_MIN)) {
         b->start = b->end = 0; /* full, and all of it has gone: it cannot be kept any longer */
         b->whole = false;
     } else if (!b->whole && b->start > 0 && b->end > EDGE_BUFFER / 2) {

@@ -306,7 +306,8 @@ static bool pass_final(struct client *c, const struct head *h, size_t size)
     bool chunked = !no_body && !f.has_length && !c->old;
     if (to_close && c->old)
         c->keep = false;
-    c->app_keeps = app_keeps(h) && !to_close;
+    /* Many an app sends a body after the head of a HEAD: what follows is not to be trusted. */
+    c->app_keeps = app_keeps(h) && !to_close && !c->is_head;
     const char *data = buffer_at(&c->back);
     if (body_begin(&c->response, true, data, size, no_body, chunked ? BODY_CHUNKED : BODY_RAW,
                    &c->down) < 0) {

@@ -1,7 +1,9 @@
 /* Connections to apps. One belongs to a sandbox, a start epoch and a port; once the sandbox is in
  * another epoch or state it is never used again (T-60). */
+#include <errno.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
 #include "base/str.h"
 #include "inside.h"
@@ -30,21 +32,6 @@ struct upstream *upstream_new(struct box *b, struct client *c, int fd, bool conn
     return u;
 }
 
-struct upstream *upstream_idle(struct box *b, uint16_t port)
-{
-    for (struct upstream **at = &b->idle; *at; at = &(*at)->next) {
-        struct upstream *u = *at;
-        if (u->port != port)
-            continue;
-        *at = u->next;
-        b->n_idle--;
-        u->next = NULL;
-        u->reused = true;
-        return u;
-    }
-    return NULL;
-}
-
 static void unlink_idle(struct upstream *u)
 {
     for (struct upstream **at = &u->box->idle; *at; at = &(*at)->next)
@@ -53,6 +40,33 @@ static void unlink_idle(struct upstream *u)
             u->box->n_idle--;
             return;
         }
+}
+
+/* Silent and open? An app that says something unasked, or has hung up, is noticed here even when
+ * its event still waits for its turn. */
+static bool is_quiet(const struct upstream *u)
+{
+    char byte;
+    return recv(u->s.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 &&
+           (errno == EAGAIN || errno == EWOULDBLOCK);
+}
+
+struct upstream *upstream_idle(struct edge *e, struct box *b, uint16_t port)
+{
+    for (struct upstream *u = b->idle, *next; u; u = next) {
+        next = u->next;
+        if (u->port != port)
+            continue;
+        if (!is_quiet(u)) {
+            upstream_close(e, u);
+            continue;
+        }
+        unlink_idle(u);
+        u->next = NULL;
+        u->reused = true;
+        return u;
+    }
+    return NULL;
 }
 
 void upstream_close(struct edge *e, struct upstream *u)

@@ -3,6 +3,7 @@
 #define SUPPORT_EDGE_RIG_H
 
 #include <poll.h>
+#include <signal.h>
 
 #include "base/fd.h"
 #include "check.h"
@@ -89,6 +90,7 @@ static inline void rig_ask(const char *request, char *out, size_t size)
 static inline void rig_start(void)
 {
     struct err err;
+    (void)signal(SIGPIPE, SIG_IGN);
     fake_core_init();
     rig_config = (struct config){
         .preview_domain = str_dup("localhost"),

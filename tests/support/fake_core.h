@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/str.h"
 #include "core/core.h"
+#include "core/share.h"
 
 #define FAKE_ID "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 #define FAKE_OTHER "01ARZ3NDEKTSV4RRFFQ69G5FAW"
@@ -260,6 +261,38 @@ int core_live_state(struct core *c, const struct sandbox *s, char **ret, struct 
                    "\"Labels\":{\"a.b\":\"c\"}},\"NetworkSettings\":{\"Networks\":"
                    "{\"n\":{\"IPAddress\":\"10.0.0.2\",\"MacAddress\":\"x\"}}}}");
     return 0;
+}
+int core_set_visibility(struct core *c, const struct caller *who, const struct sandbox_id *id,
+                        enum sandbox_visibility visibility, const struct sandbox **ret,
+                        struct err *err)
+{
+    fake_sandbox.visibility = (int)visibility;
+    return core_get(c, who, id, ret, err);
+}
+int core_share_create(struct core *c, const struct caller *who, const struct sandbox_id *id,
+                      int64_t ttl_s, bool once, struct core_share *ret,
+                      char ret_code[SHARE_CODE_MAX], struct err *err)
+{
+    const struct sandbox *s;
+    *ret = (struct core_share){ .id = *id, .sandbox = *id, .created_at_ms = 1000,
+                                .expires_at_ms = 1000 + ttl_s * 1000, .once = once };
+    (void)str_copy(ret_code, SHARE_CODE_MAX, "the-code");
+    return core_get(c, who, id, &s, err);
+}
+int core_share_list(struct core *c, const struct caller *who, const struct sandbox_id *id,
+                    struct core_share **ret, size_t *n, struct err *err)
+{
+    const struct sandbox *s;
+    *n = 0;
+    *ret = NULL;
+    return core_get(c, who, id, &s, err);
+}
+int core_share_revoke(struct core *c, const struct caller *who, const struct sandbox_id *id,
+                      const struct sandbox_id *share, struct err *err)
+{
+    const struct sandbox *s;
+    (void)share;
+    return core_get(c, who, id, &s, err);
 }
 int core_ready(struct core *c, struct err *err)
 {
