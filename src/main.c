@@ -352,6 +352,13 @@ static int cmd_print_routes(const struct options *o)
     return 0;
 }
 
+static int cmd_print_openapi(const struct options *o)
+{
+    (void)o;
+    api_print_openapi(stdout);
+    return 0;
+}
+
 static int cmd_print_states(const struct options *o)
 {
     (void)o;
@@ -382,6 +389,7 @@ static const struct command {
       "write Traefik's configuration into DIR (or the data directory's traefik/)" },
     { "--print-env", cmd_print_env, TAKES_MARKDOWN, "all settings with their defaults" },
     { "--print-routes", cmd_print_routes, TAKES_MARKDOWN, "all routes of the API" },
+    { "--print-openapi", cmd_print_openapi, 0, "the API as an OpenAPI document" },
     { "--print-states", cmd_print_states, 0, "states of a sandbox, as Markdown" },
     { "--version", cmd_version, 0, "version" },
     { "--help", cmd_help, 0, "this text" },

@@ -18,4 +18,7 @@ void api_stop(struct api *a, int64_t deadline_ms);
 /* The route table. markdown: as the README's table. */
 void api_print_routes(FILE *out, bool markdown);
 
+/* The OpenAPI document of what is served. */
+void api_print_openapi(FILE *out);
+
 #endif

@@ -56,5 +56,6 @@ void forward_auth(struct req *r);
 void system_health(struct req *r);
 void system_ready(struct req *r);
 void system_metrics(struct req *r);
+void system_openapi(struct req *r);
 
 #endif

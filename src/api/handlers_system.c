@@ -1,6 +1,7 @@
 /* Whether the daemon lives, whether it can serve, and what it counts. */
 #include "base/limits.h"
 #include "handlers.h"
+#include "openapi.h"
 #include "server.h"
 
 static const char text_type[] = "text/plain; charset=utf-8";
@@ -31,4 +32,11 @@ void system_metrics(struct req *r)
     struct buf b = BUF_INIT(1 * MIB);
     metrics_render(req_api(r), &b);
     req_reply(r, 200, "text/plain; version=0.0.4; charset=utf-8", &b);
+}
+
+void system_openapi(struct req *r)
+{
+    struct buf b = BUF_INIT(1 * MIB);
+    openapi_render(&b);
+    req_reply(r, 200, "application/yaml", &b);
 }

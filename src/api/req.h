@@ -40,6 +40,7 @@ struct route {
     size_t object_size;        /* of the struct that the shape fills */
     int status;                /* of success */
     handler_fn handle;
+    const char *reply; /* a schema of components.yaml, or a media type; NULL: no body */
     const char *help;
 };
 

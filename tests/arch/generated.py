@@ -1,5 +1,6 @@
 """What is printed from the code's tables is fresh: README.md between <!-- env --> and <!-- /env -->,
-and between <!-- routes --> and <!-- /routes -->; the whole of .env.example."""
+and between <!-- routes --> and <!-- /routes -->; the states in ARCHITECTURE.md; the whole of
+.env.example and openapi.yaml."""
 import pathlib
 import sys
 
@@ -16,7 +17,11 @@ for name, option in TABLES.items():
         fault("README.md", f"no <!-- {name} --> … <!-- /{name} -->")
     elif body.strip() != output(option, "--markdown").strip():
         fault("README.md", f"table {name} is stale: paste `sandboxd {option} --markdown`")
-example = SOURCE / ".env.example"
-if not example.exists() or example.read_text() != output("--print-env"):
-    fault(".env.example", "stale: `sandboxd --print-env > .env.example`")
+map_text = (SOURCE / "ARCHITECTURE.md").read_text()
+if output("--print-states").strip() not in map_text:
+    fault("ARCHITECTURE.md", "states are stale: paste `sandboxd --print-states`")
+for name, option in {".env.example": "--print-env", "openapi.yaml": "--print-openapi"}.items():
+    path = SOURCE / name
+    if not path.exists() or path.read_text() != output(option):
+        fault(name, f"stale: `sandboxd {option} > {name}`")
 finish()
