@@ -205,7 +205,7 @@ static unsigned host_port(const struct head *h)
 struct who {
     struct in6_addr address;
     char text[ADDRESS_TEXT];
-    char host[160];
+    char host[320]; /* of a preview: the domain has at most 200 bytes */
 };
 
 /* Only a proxy of this machine is believed, and only about the last hop. */
@@ -313,7 +313,8 @@ static void place(struct client *c, const struct head *h, struct visit *v)
     }
     char id[ID_LEN + 1];
     sandbox_id_lower(&c->route.id, id);
-    (void)snprintf(who.host, sizeof who.host, "s-%s-%u.preview", id, c->route.port);
+    (void)snprintf(who.host, sizeof who.host, "s-%s-%u.preview.%s", id, c->route.port,
+                   c->e->config->preview_domain);
     v->host = who.host;
     if (access_check(c, row, h, v)) {
         if (span_starts(h->target, OWN_PATH))

@@ -3,6 +3,8 @@
 #ifndef SUPPORT_EDGE_APP_H
 #define SUPPORT_EDGE_APP_H
 
+#include <netinet/tcp.h>
+
 #include "edge_rig.h"
 
 #define APP_THREADS 2048
@@ -98,7 +100,9 @@ static void *app_loop(void *arg)
             (void)close(fd);
             return NULL;
         }
+        int on = 1;
         struct app_conn *c = mem_new(1, sizeof *c);
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         c->fd = fd;
         if (pthread_create(&app.threads[app.count++], NULL, app_one, c) != 0)
             abort();
