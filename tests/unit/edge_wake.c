@@ -6,7 +6,8 @@
 #define GET "GET /x HTTP/1.1\r\n" HOST
 #define END "Connection: close\r\n\r\n"
 
-static atomic_int app_hold; /* requests wait here while it is set */
+static atomic_int app_hold; /* requests wait here while it is set ... */
+static atomic_int app_held; /* ... and are counted */
 
 static void serve(struct app_conn *c, const char *head)
 {
@@ -30,8 +31,10 @@ static void serve(struct app_conn *c, const char *head)
         c->fd = -1;
         return;
     }
+    atomic_fetch_add(&app_held, 1);
     while (atomic_load(&app_hold))
         (void)usleep(1000);
+    atomic_fetch_sub(&app_held, 1);
     app_length(c, head);
 }
 
@@ -383,6 +386,12 @@ static void cuts(void)
 
 /* --- limits --- */
 
+static void wait_held(int count)
+{
+    while (atomic_load(&app_held) < count)
+        (void)usleep(1000);
+}
+
 static void limits(void)
 {
     char request[512];
@@ -411,15 +420,13 @@ static void limits(void)
         rig_send(fds[i], GET "X-Forwarded-For: 203.0.113.4\r\n\r\n");
     }
     (void)snprintf(request, sizeof request, GET "X-Forwarded-For: 203.0.113.4\r\n" END);
-    while (atomic_load(&fake_uses) == 0)
-        (void)usleep(1000);
-    (void)usleep(50000);
+    wait_held(8);
     CHECK(answers(request, "429 Too Many Requests"));
     for (int i = 8; i < 64; i++) {
         fds[i] = rig_client();
         rig_send(fds[i], GET "\r\n");
     }
-    (void)usleep(50000);
+    wait_held(64);
     CHECK(answers(GET END, "503 Service Unavailable"));
     atomic_store(&app_hold, 0);
     for (int i = 0; i < 64; i++) {
