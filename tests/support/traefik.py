@@ -25,7 +25,7 @@ OWN_WORDS = (b"Bad Gateway", b"Gateway Timeout", b"Service Unavailable", b"Inter
 def ports(**settings):
     """Settings of a daemon whose previews are reached through loopback ports."""
     return {"PREVIEW_BIND": "127.0.0.1", "HTTP_PORT": sandboxd.free_port(),
-            "HTTPS_PORT": sandboxd.free_port(), "SANDBOXD_PORT_WAIT": "4s"} | settings
+            "HTTPS_PORT": sandboxd.free_port(), "SANDBOXD_PORT_WAIT": "15s"} | settings
 
 
 def own_answer(reply):
