@@ -19,6 +19,7 @@
     E(ERR_NOT_FOUND, "not_found", false)               \
     E(ERR_METHOD, "method_not_allowed", false)         \
     E(ERR_CONFLICT, "conflict", false)                 \
+    E(ERR_PRECONDITION, "precondition_failed", false)  \
     E(ERR_IN_PROGRESS, "request_in_progress", true)    \
     E(ERR_IDEMPOTENCY, "idempotency_mismatch", false)  \
     E(ERR_TOO_LARGE, "too_large", false)               \

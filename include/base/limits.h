@@ -107,6 +107,26 @@
 #define FILE_REMOVE_MS 60000    /* a recursive removal that the sandbox keeps refilling ends here */
 #define FILE_JSON_MAX (1 * MIB) /* content given inside JSON */
 #define FILE_CHUNK (256 * KIB)  /* copy unit */
+#define FILE_COPY_MS 600000     /* a recursive copy ends here */
+#define FILE_COPY_ENTRIES_MAX 1000000u
+#define FILE_PAGE_LIMIT_MAX 1000 /* entries of one page; at worst 128 times their names are in memory */
+#define FILE_PAGE_MS 1500       /* a page that took so long ends early: an answer within 2 s */
+#define FILE_WALKS_MAX 16       /* exports, imports, searches and copies at once; each holds up to 129 descriptors */
+#define FILE_EXPORT_BYTES_MAX (256ull << 30) /* read for one archive: a sparse file may claim exabytes */
+#define FILE_IMPORT_BYTES_MAX (16ull << 30)  /* of one archive, unpacked */
+#define FILE_IMPORT_ENTRIES_MAX 500000u
+#define FILE_IMPORT_RATIO_MAX 100u /* unpacked bytes for each that came, behind the first FILE_IMPORT_FREE */
+#define FILE_IMPORT_FREE (32ull * MIB)
+#define FILE_IMPORT_MS 900000
+#define FILE_SEARCH_LIMIT_MAX 10000
+#define FILE_SEARCH_MS 30000
+#define FILE_SEARCH_PATTERN_MAX 1024
+#define FILE_SEARCH_STEPS_MAX 1000000u /* of one match: some 10 ms */
+#define FILE_SEARCH_LINE_MAX 512       /* of a line, told */
+#define FILE_WATCHES_MAX 64            /* of the kernel's 128 instances a user */
+#define FILE_WATCH_DIRS_MAX 8192       /* of one watch */
+#define FILE_WATCH_GAP_MS 20           /* changes that come together are told together */
+#define FILE_BATCH_MAX 1000            /* files of one batch */
 
 /* --- workspaces --- */
 #define GOLDEN_BYTES_MAX (4096ull * MIB) /* an image's home directory, as archive and unpacked */

@@ -18,6 +18,7 @@ enum mu_rank {
     MU_LINK = 20,     /* link: agents' connections and awaited streams */
     MU_DOCKER = 30,   /* docker: idle connections, circuit state */
     MU_VOLUME = 35,   /* volume: golden copies being made */
+    MU_FILE = 36,     /* volume: comparing and changing one name of a workspace */
     MU_STORE = 40,    /* store: the writer's queue, idle readers */
     MU_PEERS = 45,    /* api: list of connections */
     MU_FRONT = 47,    /* front: list of connections */

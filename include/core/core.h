@@ -171,6 +171,8 @@ uint32_t core_execs_running(struct core *c);
  * closes. write: marks the usage stale. */
 int core_files_open(struct core *c, const struct caller *who, const struct sandbox_id *id,
                     bool write, int *ret_root, struct err *err);
+/* A write has ended: what was measured during it is stale again. */
+void core_files_touched(struct core *c, const struct sandbox_id *id);
 void core_disk(struct core *c, const struct sandbox *s, struct volume_usage *ret);
 /* The engine's JSON of the container, or NULL in *ret when there is none (legacy live_state). */
 int core_live_state(struct core *c, const struct sandbox *s, char **ret, struct err *err);

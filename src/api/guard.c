@@ -128,6 +128,12 @@ void heads_add(struct heads *h, const char *name, size_t name_len, const char *v
     case 'i':
         if (strcasecmp(name, "Idempotency-Key") == 0)
             keep(h, &h->idempotency_key, value, "Idempotency-Key is given twice");
+        else if (strcasecmp(name, "If-Match") == 0)
+            keep(h, &h->if_match, value, "If-Match is given twice");
+        else if (strcasecmp(name, "If-None-Match") == 0)
+            keep(h, &h->if_none_match, value, "If-None-Match is given twice");
+        else if (strcasecmp(name, "If-Range") == 0)
+            keep(h, &h->if_range, value, "If-Range is given twice");
         break;
     case 'l':
         if (strcasecmp(name, "Last-Event-ID") == 0)
@@ -136,6 +142,10 @@ void heads_add(struct heads *h, const char *name, size_t name_len, const char *v
     case 'o':
         if (strcasecmp(name, "Origin") == 0)
             keep(h, &h->origin, value, "Origin is given twice");
+        break;
+    case 'r':
+        if (strcasecmp(name, "Range") == 0)
+            keep(h, &h->range, value, "Range is given twice");
         break;
     case 's':
         if (strcasecmp(name, "Sec-Fetch-Site") == 0)

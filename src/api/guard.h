@@ -22,6 +22,7 @@ struct heads {
     const char *forwarded_host, *forwarded_uri; /* of /forward-auth only */
     const char *last_event_id;
     const char *idempotency_key;
+    const char *if_match, *if_none_match, *if_range, *range;
     const char *transfer_encoding;
     const char *expect;
     uint64_t length; /* Content-Length; meaningful with n_length */

@@ -49,6 +49,18 @@ void files_list(struct req *r);
 void files_content(struct req *r);
 void files_put(struct req *r);
 void files_delete(struct req *r);
+void files_patch(struct req *r);
+void files_stat(struct req *r);
+void files_move(struct req *r);
+void files_copy(struct req *r);
+void files_mkdir(struct req *r);
+void files_chmod(struct req *r);
+void files_batch(struct req *r);
+void files_export(struct req *r);
+void v1_export(struct req *r);
+void files_import(struct req *r);
+void files_search(struct req *r);
+void files_watch(struct req *r);
 
 void preview_auth(struct req *r);
 void forward_auth(struct req *r);

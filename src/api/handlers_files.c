@@ -2,155 +2,147 @@
  *
  * Bodies of any size stream in both directions through one chunk of memory. */
 #include <errno.h>
+#include <inttypes.h>
 
 #include "base/cleanup.h"
-#include "base/limits.h"
 #include "base/str.h"
+#include "files.h"
 #include "handlers.h"
 #include "shapes.h"
 #include "utf8.h"
-#include "wire/json.h"
-
-#define SANDBOX_UID 1000 /* owner of everything in a workspace */
-#define APP "workspace/app"
-
-static const char *path_of(const struct req *r)
-{
-    const char *path = req_query(r, "path");
-    return path ? path : "";
-}
-
-/* A parameter that is true or false. Answers on failure. */
-static int flag(struct req *r, const char *name, bool *ret)
-{
-    struct err err;
-    const char *value = req_query(r, name);
-    *ret = str_eq(value, "true");
-    if (!value || *ret || str_eq(value, "false"))
-        return 0;
-    (void)err_set(&err, ERR_INVALID, "%s: must be true or false", name);
-    req_fail(r, &err);
-    return -1;
-}
-
-/* Parses and opens; answers on failure. */
-static int open_root(struct req *r, const char *text, bool write, struct file_path *path,
-                     int *ret_root)
-{
-    struct err err;
-    if (!*text)
-        (void)err_set(&err, ERR_INVALID, "path: is required");
-    else if (file_path_parse(text, path, &err) == 0 &&
-             core_files_open(req_core(r), req_caller(r), req_id(r), write, ret_root, &err) == 0)
-        return 0;
-    req_fail(r, &err);
-    return -1;
-}
+#include "wire/base64.h"
 
 /* --- list --- */
 
-/* What a build makes by the ten thousand: not shown unless all=true. */
-static const char *const skipped[] = { "node_modules", ".git", "dist", ".vite", NULL };
-
 struct listing {
-    struct req *r;
-    struct buf b;
-    struct json_out o;
-    char prefix[PATH_BYTES_MAX + 32]; /* of each entry, so that its path can be asked for */
-    bool relative;
-    bool all;
+    struct files_out out;
+    struct files_names names;
+    struct buf last; /* path of the entry told last */
+    bool all, paged;
 };
-
-static int flush(struct listing *l)
-{
-    if (!req_streaming(l->r))
-        req_stream_begin(l->r, 200, "application/json", STREAM_UNKNOWN);
-    int rc = req_is_head(l->r) ? 0 : req_write(l->r, buf_str(&l->b), l->b.len);
-    buf_reset(&l->b);
-    return rc;
-}
-
-/* Entries are named from the app directory where they lie below it, else absolutely; also where
- * the relative name would be read as one from home. */
-static void put_path(struct listing *l, const char *name)
-{
-    char path[sizeof(l->prefix) + PATH_BYTES_MAX];
-    (void)snprintf(path, sizeof(path), "%s%s", l->prefix, name);
-    if (l->relative && (str_eq(path, "workspace") || str_starts(path, "workspace/")))
-        (void)snprintf(path, sizeof(path), "/home/sandbox/" APP "/%s%s", l->prefix, name);
-    json_put_bytes(&l->o, "path", path, strlen(path));
-}
 
 static int on_entry(void *ctx, const struct file_entry *e)
 {
     struct listing *l = ctx;
+    struct json_out *o = &l->out.o;
     char mode[8];
-    json_open(&l->o, NULL);
-    put_path(l, e->path);
-    json_put(&l->o, "type", file_type_name(e->type));
+    json_open(o, NULL);
+    files_put_path(o, "path", &l->names, e->path);
+    json_put(o, "type", file_type_name(e->type));
     if (e->type == FILE_REGULAR)
-        json_put_int(&l->o, "size", (int64_t)e->size);
-    json_put_time(&l->o, "mtime", e->mtime_ms);
+        json_put_int(o, "size", (int64_t)e->size);
+    json_put_time(o, "mtime", e->mtime_ms);
     (void)snprintf(mode, sizeof(mode), "%04o", e->mode & 07777);
-    json_put(&l->o, "mode", mode);
-    json_close(&l->o);
-    return l->b.len > HTTP_LIST_FLUSH ? flush(l) : 0;
-}
-
-static void set_prefix(struct listing *l, const char *dir)
-{
-    size_t app = sizeof(APP) - 1;
-    l->relative = str_starts(dir, APP) && (dir[app] == '\0' || dir[app] == '/');
-    const char *rest = l->relative ? dir + app + (dir[app] == '/') : dir;
-    (void)snprintf(l->prefix, sizeof(l->prefix), "%s%s%s", l->relative ? "" : "/home/sandbox/",
-                   rest, *rest ? "/" : "");
+    json_put(o, "mode", mode);
+    json_close(o);
+    if (l->paged) {
+        buf_reset(&l->last);
+        buf_adds(&l->last, e->path);
+    }
+    return files_out_flush(&l->out);
 }
 
 static void list_end(struct listing *l, const char *path, bool recursive, bool cut)
 {
-    json_unlist(&l->o);
-    json_put(&l->o, "path", path);
-    json_put_bool(&l->o, "recursive", recursive);
-    json_put_bool(&l->o, "truncated", cut);
-    json_list(&l->o, "skipped");
-    for (size_t i = 0; !l->all && skipped[i]; i++)
-        json_put(&l->o, NULL, skipped[i]);
-    json_unlist(&l->o);
-    json_close(&l->o);
-    if (!req_streaming(l->r)) {
-        req_reply_json(l->r, 200, &l->b);
-        return;
+    struct json_out *o = &l->out.o;
+    json_unlist(o);
+    json_put_bytes(o, "path", path, strlen(path));
+    json_put_bool(o, "recursive", recursive);
+    json_put_bool(o, "truncated", cut);
+    if (l->paged && cut) {
+        AUTO(buf) struct buf cursor = BUF_INIT(2 * PATH_BYTES_MAX);
+        base64url_encode(&cursor, buf_str(&l->last), l->last.len);
+        json_put(o, "next_cursor", buf_str(&cursor));
+    } else if (l->paged) {
+        json_put_null(o, "next_cursor");
     }
-    buf_addc(&l->b, '\n');
-    req_stream_end(l->r, flush(l) < 0);
+    json_list(o, "skipped");
+    for (size_t i = 0; !l->all && files_skipped[i]; i++)
+        json_put(o, NULL, files_skipped[i]);
+    json_unlist(o);
+    json_close(o);
+    files_out_end(&l->out, NULL);
 }
 
-void files_list(struct req *r)
+struct list_ask {
+    bool recursive, all, paged;
+    uint32_t depth, limit;
+    struct buf after;
+};
+
+/* Answers on failure. depth, limit and cursor ask for pages. */
+static int list_ask(struct req *r, struct list_ask *a)
+{
+    struct err err;
+    const char *cursor = req_query(r, "cursor");
+    if (files_flag(r, "recursive", false, &a->recursive) < 0 ||
+        files_flag(r, "all", false, &a->all) < 0)
+        return -1;
+    a->paged = cursor || req_query(r, "depth") || req_query(r, "limit");
+    a->depth = a->recursive ? PATH_DEPTH_MAX : 1;
+    a->limit = FILE_PAGE_LIMIT_MAX;
+    if (files_number(r, "depth", 1, PATH_DEPTH_MAX, &a->depth) < 0 ||
+        files_number(r, "limit", 1, FILE_PAGE_LIMIT_MAX, &a->limit) < 0)
+        return -1;
+    if (!cursor || (base64_decode(cursor, strlen(cursor), &a->after, &err) == 0 &&
+                    strlen(buf_str(&a->after)) == a->after.len && a->after.len > 0))
+        return 0;
+    (void)err_set(&err, ERR_INVALID, "cursor: is none that a page has given");
+    req_fail(r, &err);
+    return -1;
+}
+
+static void list_with(struct req *r, const struct list_ask *a)
 {
     struct err err;
     struct file_path dir;
     AUTO(fd) int root = -1;
-    bool recursive, all, cut = false;
-    if (flag(r, "recursive", &recursive) < 0 || flag(r, "all", &all) < 0)
-        return;
-    const char *asked = path_of(r);
-    if (open_root(r, *asked ? asked : ".", false, &dir, &root) < 0)
+    bool cut = false;
+    const char *asked = files_path(r);
+    if (files_root(r, *asked ? asked : ".", false, &dir, &root) < 0)
         return;
     AUTO(free) struct listing *l = mem_new(1, sizeof(*l));
-    l->r = r;
-    l->all = all;
-    buf_init(&l->b, 2 * HTTP_LIST_FLUSH);
-    l->o = JSON_OUT(&l->b);
-    set_prefix(l, dir.text);
-    json_open(&l->o, NULL);
-    json_list(&l->o, "entries");
-    if (file_list(root, &dir, recursive, all ? NULL : skipped, on_entry, l, &cut, &err) == 0)
-        list_end(l, asked, recursive, cut);
-    else if (req_streaming(r))
-        req_stream_end(r, true);
+    const char *const *skip = a->all ? NULL : files_skipped;
+    l->all = a->all;
+    l->paged = a->paged;
+    buf_init(&l->last, PATH_BYTES_MAX);
+    files_out_init(&l->out, r);
+    files_names_init(&l->names, dir.text);
+    json_open(&l->out.o, NULL);
+    json_list(&l->out.o, "entries");
+    const struct file_page page = { .depth = a->depth,
+                                    .limit = a->limit,
+                                    .after = a->after.len ? buf_str(&a->after) : NULL,
+                                    .skip = skip };
+    int rc = a->paged ? file_page(root, &dir, &page, on_entry, l, &cut, &err)
+                      : file_list(root, &dir, a->recursive, skip, on_entry, l, &cut, &err);
+    if (rc == 0)
+        list_end(l, asked, a->recursive, cut);
     else
+        files_out_end(&l->out, &err);
+    buf_release(&l->last);
+}
+
+void files_list(struct req *r)
+{
+    struct list_ask a = { .after = BUF_INIT(PATH_BYTES_MAX) };
+    if (list_ask(r, &a) == 0)
+        list_with(r, &a);
+    buf_release(&a.after);
+}
+
+void files_stat(struct req *r)
+{
+    struct err err;
+    struct file_path path;
+    struct file_stat st;
+    AUTO(fd) int root = -1;
+    if (files_root(r, files_path(r), false, &path, &root) < 0)
+        return;
+    if (file_stat(root, &path, &st, &err) < 0)
         req_fail(r, &err);
-    buf_release(&l->b);
+    else
+        files_reply(r, 200, files_path(r), &st);
 }
 
 /* --- read --- */
@@ -161,100 +153,135 @@ static bool looks_like_text(const char *data, size_t len)
     return str_utf8(data, len - utf8_open(data, len));
 }
 
-static ssize_t read_some(int fd, char *data, size_t len)
+static ssize_t read_some(int fd, char *data, size_t len, uint64_t at)
 {
     ssize_t n;
     do
-        n = read(fd, data, len);
+        n = pread(fd, data, len, (off_t)at);
     while (n < 0 && errno == EINTR);
     return n;
 }
 
-/* The length was promised: a file that shrinks meanwhile ends the connection. */
-static void send_file(struct req *r, int fd, char *chunk, size_t have, uint64_t size)
+struct range {
+    uint64_t first, len;
+};
+
+/* 1: one range of the file, 0: all of it (none was asked for, or in a way that may be passed over:
+ * RFC 9110, 14.2), -1: it lies outside. */
+static int range_of(const struct req *r, const struct file_stat *st, struct range *ret)
 {
-    uint64_t left = size;
+    const struct heads *h = req_heads(r);
+    *ret = (struct range){ .len = st->size };
+    if (!h->range || req_is_head(r) || !str_starts(h->range, "bytes=") ||
+        (h->if_range && !file_etag_listed(h->if_range, st->etag, false)))
+        return 0;
+    const char *from = h->range + 6, *dash = strchr(from, '-');
+    uint64_t a = 0, b = UINT64_MAX;
+    char first[24];
+    if (!dash || (size_t)(dash - from) >= sizeof(first))
+        return 0;
+    memcpy(first, from, (size_t)(dash - from));
+    first[dash - from] = '\0';
+    if ((*first && !str_u64(first, &a)) || (dash[1] && !str_u64(dash + 1, &b)) ||
+        (!*first && !dash[1]) || (*first && a > b))
+        return 0;
+    if (!*first) { /* the last b bytes */
+        a = b < st->size ? st->size - b : 0;
+        if (b == 0)
+            return -1;
+        b = UINT64_MAX;
+    }
+    if (a >= st->size)
+        return -1;
+    ret->first = a;
+    ret->len = (b < st->size ? b + 1 : st->size) - a;
+    return 1;
+}
+
+/* The length was promised: a file that shrinks meanwhile ends the connection. */
+static void send_file(struct req *r, int fd, char *chunk, const struct range *range)
+{
+    uint64_t at = range->first, left = range->len;
     while (left > 0) {
-        if (have > left)
-            have = (size_t)left; /* it grew */
-        if (have == 0 || req_write(r, chunk, have) < 0)
+        ssize_t n = read_some(fd, chunk, left < FILE_CHUNK ? (size_t)left : FILE_CHUNK, at);
+        if (n <= 0 || req_write(r, chunk, (size_t)n) < 0)
             break;
-        left -= have;
-        ssize_t n = left > 0 ? read_some(fd, chunk, FILE_CHUNK) : 0;
-        have = n > 0 ? (size_t)n : 0;
+        at += (uint64_t)n;
+        left -= (uint64_t)n;
     }
     req_stream_end(r, left > 0);
+}
+
+static void outside(struct req *r, const struct file_stat *st)
+{
+    struct err err;
+    char text[48];
+    (void)snprintf(text, sizeof(text), "bytes */%" PRIu64, st->size);
+    req_header(r, "Content-Range", text);
+    (void)err_set(&err, ERR_INVALID, "Range: the file has %" PRIu64 " bytes", st->size);
+    req_fail_as(r, 416, &err);
+}
+
+static void send_content(struct req *r, int fd, const struct file_stat *st)
+{
+    struct range range;
+    AUTO(free) char *chunk = mem_new(1, FILE_CHUNK);
+    int part = range_of(r, st, &range);
+    ssize_t n = part < 0 ? 0 : read_some(fd, chunk, 4 * KIB, 0);
+    req_header(r, "ETag", st->etag);
+    req_header(r, "Accept-Ranges", "bytes");
+    if (part < 0) {
+        outside(r, st);
+        return;
+    }
+    bool text = looks_like_text(chunk, n > 0 ? (size_t)n : 0);
+    if (!text)
+        req_header(r, "Content-Disposition", "attachment");
+    if (part) {
+        char content_range[80];
+        (void)snprintf(content_range, sizeof(content_range),
+                       "bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64, range.first,
+                       range.first + range.len - 1, st->size);
+        req_header(r, "Content-Range", content_range);
+    }
+    req_stream_begin(r, part ? 206 : 200,
+                     text ? "text/plain; charset=utf-8" : "application/octet-stream", range.len);
+    if (req_is_head(r))
+        req_stream_end(r, false);
+    else
+        send_file(r, fd, chunk, &range);
 }
 
 void files_content(struct req *r)
 {
     struct err err;
     struct file_path path;
+    struct file_stat st;
     AUTO(fd) int root = -1;
     AUTO(fd) int fd = -1;
     uint64_t size = 0;
-    if (open_root(r, path_of(r), false, &path, &root) < 0)
+    const struct heads *h = req_heads(r);
+    if (files_root(r, files_path(r), false, &path, &root) < 0)
         return;
-    if (file_open(root, &path, &fd, &size, &err) < 0) {
+    if (file_open(root, &path, &fd, &size, &err) < 0 || file_fstat(fd, &st, &err) < 0) {
         req_fail(r, &err);
-        return;
-    }
-    AUTO(free) char *chunk = mem_new(1, FILE_CHUNK);
-    ssize_t n = read_some(fd, chunk, FILE_CHUNK);
-    if (n < 0) {
-        (void)err_sys(&err, errno, "read the file");
+    } else if (h->if_match && !file_etag_listed(h->if_match, st.etag, false)) {
+        (void)err_set(&err, ERR_PRECONDITION, "If-Match: the file has changed");
         req_fail(r, &err);
-        return;
+    } else if (h->if_none_match && file_etag_listed(h->if_none_match, st.etag, true)) {
+        req_header(r, "ETag", st.etag);
+        req_reply_empty(r, 304);
+    } else {
+        send_content(r, fd, &st);
     }
-    bool text = looks_like_text(chunk, (size_t)n < 4 * KIB ? (size_t)n : 4 * KIB);
-    if (!text)
-        req_header(r, "Content-Disposition", "attachment");
-    const char *type = text ? "text/plain; charset=utf-8" : "application/octet-stream";
-    if (size <= (uint64_t)n) { /* all of it is here already */
-        struct buf b = BUF_INIT(FILE_CHUNK);
-        buf_add(&b, chunk, (size_t)size);
-        req_reply(r, 200, type, &b);
-        return;
-    }
-    req_stream_begin(r, 200, type, size);
-    if (req_is_head(r))
-        req_stream_end(r, false);
-    else
-        send_file(r, fd, chunk, (size_t)n, size);
 }
 
 /* --- write --- */
 
-static void reply_put(struct req *r, const char *path, uint64_t size)
-{
-    struct buf b = BUF_INIT(8 * PATH_BYTES_MAX);
-    struct json_out o = JSON_OUT(&b);
-    json_open(&o, NULL);
-    json_put_bytes(&o, "path", path, strlen(path));
-    json_put_int(&o, "size", (int64_t)size);
-    json_close(&o);
-    req_reply_json(r, 200, &b);
-}
-
-/* Fills the chunk as far as the body goes, so that small pieces do not become small writes. */
-static ssize_t read_chunk(struct req *r, char *chunk, size_t size, struct err *err)
-{
-    size_t have = 0;
-    while (have < size) {
-        ssize_t n = req_read(r, chunk + have, size - have, err);
-        if (n < 0)
-            return -1;
-        if (n == 0)
-            break;
-        have += (size_t)n;
-    }
-    return (ssize_t)have;
-}
-
 static int copy_in(struct req *r, struct file_put *put, char *chunk, struct err *err)
 {
     for (;;) {
-        ssize_t n = read_chunk(r, chunk, FILE_CHUNK, err);
+        ssize_t n = files_read(r, chunk, FILE_CHUNK, err);
         if (n <= 0)
             return (int)n;
         if (file_put_write(put, chunk, (size_t)n, err) < 0)
@@ -262,72 +289,80 @@ static int copy_in(struct req *r, struct file_put *put, char *chunk, struct err 
     }
 }
 
-static int replace(struct req *r, int root, const struct file_path *path, uint64_t *ret_size,
-                   struct err *err)
+static int replace(struct req *r, int root, const struct file_path *path,
+                   const struct file_match *match, struct file_stat *ret, struct err *err)
 {
     struct file_put *put = NULL;
     AUTO(free) char *chunk = mem_new(1, FILE_CHUNK);
     if (file_put_begin(root, path, SANDBOX_UID, SANDBOX_UID, &put, err) < 0)
         return -1;
-    if (copy_in(r, put, chunk, err) < 0) {
+    if (file_put_expect(put, match, err) < 0 || copy_in(r, put, chunk, err) < 0) {
         file_put_abort(put);
         return -1;
     }
-    return file_put_commit(put, ret_size, err);
+    return file_put_commit(put, ret, err);
 }
 
-/* Whole for all bodies of ordinary size; a longer one is appended piece by piece. */
-static int append(struct req *r, int root, const struct file_path *path, uint64_t *ret_size,
-                  struct err *err)
+/* A body that is longer than the chunk is spooled first, so that one that breaks leaves nothing. */
+static int append(struct req *r, int root, const struct file_path *path,
+                  const struct file_match *match, struct file_stat *ret, struct err *err)
 {
+    struct file_put *put = NULL;
     AUTO(free) char *chunk = mem_new(1, FILE_JSON_MAX);
-    for (bool first = true;; first = false) {
-        ssize_t n = read_chunk(r, chunk, FILE_JSON_MAX, err);
-        if (n < 0)
-            return -1;
-        if (n == 0 && !first)
-            return 0;
-        if (file_append(root, path, SANDBOX_UID, SANDBOX_UID, chunk, (size_t)n, ret_size, err) < 0)
-            return -1;
+    ssize_t n = files_read(r, chunk, FILE_JSON_MAX, err);
+    if (n < 0)
+        return -1;
+    if ((size_t)n < FILE_JSON_MAX)
+        return file_append(root, path, SANDBOX_UID, SANDBOX_UID, match, chunk, (size_t)n, ret, err);
+    if (file_put_begin(root, path, SANDBOX_UID, SANDBOX_UID, &put, err) < 0)
+        return -1;
+    if (file_put_expect(put, match, err) < 0 || file_put_write(put, chunk, (size_t)n, err) < 0 ||
+        copy_in(r, put, chunk, err) < 0) {
+        file_put_abort(put);
+        return -1;
     }
+    return file_put_append(put, ret, err);
 }
 
-static void put_raw(struct req *r, const char *text)
+static void put_raw(struct req *r, const char *text, bool appending)
 {
     struct err err;
     struct file_path path;
+    struct file_stat st;
     AUTO(fd) int root = -1;
-    uint64_t size = 0;
-    bool appending;
-    if (flag(r, "append", &appending) < 0 || open_root(r, text, true, &path, &root) < 0)
+    AUTO(files_match) struct files_match m;
+    files_match_init(&m, r);
+    if (files_root(r, text, true, &path, &root) < 0)
         return;
-    int rc = appending ? append(r, root, &path, &size, &err) : replace(r, root, &path, &size, &err);
+    int rc = appending ? append(r, root, &path, &m.match, &st, &err)
+                       : replace(r, root, &path, &m.match, &st, &err);
+    core_files_touched(req_core(r), req_id(r));
     if (rc == 0)
-        reply_put(r, text, size);
-    else if (err.code != ERR_CANCELLED)
-        req_fail_as(r, err.code == ERR_TIMEOUT ? 408 : 0, &err);
+        files_reply(r, 200, text, &st);
+    else
+        files_fail(r, &err);
 }
 
 static int put_text(int root, const struct file_path *path, const struct put_body *b,
-                    uint64_t *ret_size, struct err *err)
+                    const struct file_match *match, struct file_stat *ret, struct err *err)
 {
     struct file_put *put = NULL;
     size_t len = strlen(b->content);
     if (b->append)
-        return file_append(root, path, SANDBOX_UID, SANDBOX_UID, b->content, len, ret_size, err);
+        return file_append(root, path, SANDBOX_UID, SANDBOX_UID, match, b->content, len, ret, err);
     if (file_put_begin(root, path, SANDBOX_UID, SANDBOX_UID, &put, err) < 0)
         return -1;
-    if (file_put_write(put, b->content, len, err) < 0) {
+    if (file_put_expect(put, match, err) < 0 || file_put_write(put, b->content, len, err) < 0) {
         file_put_abort(put);
         return -1;
     }
-    return file_put_commit(put, ret_size, err);
+    return file_put_commit(put, ret, err);
 }
 
 static int read_json(struct req *r, struct put_body *ret, struct err *err)
 {
     AUTO(free) char *text = mem_new(1, HTTP_BODY_JSON_MAX + 1);
-    ssize_t n = read_chunk(r, text, HTTP_BODY_JSON_MAX + 1, err);
+    ssize_t n = files_read(r, text, HTTP_BODY_JSON_MAX + 1, err);
     if (n < 0)
         return -1;
     if ((size_t)n > HTTP_BODY_JSON_MAX)
@@ -345,18 +380,19 @@ static void put_json(struct req *r)
     struct err err;
     struct file_path path;
     struct put_body b = { 0 };
+    struct file_stat st;
     AUTO(fd) int root = -1;
-    uint64_t size = 0;
+    AUTO(files_match) struct files_match m;
+    files_match_init(&m, r);
     if (read_json(r, &b, &err) < 0) {
-        if (err.code != ERR_CANCELLED)
-            req_fail_as(r, err.code == ERR_TIMEOUT ? 408 : 0, &err);
+        files_fail(r, &err);
         return;
     }
-    if (open_root(r, b.path, true, &path, &root) == 0) {
-        if (put_text(root, &path, &b, &size, &err) < 0)
+    if (files_root(r, b.path, true, &path, &root) == 0) {
+        if (put_text(root, &path, &b, &m.match, &st, &err) < 0)
             req_fail(r, &err);
         else
-            reply_put(r, b.path, size);
+            files_reply(r, 200, b.path, &st);
     }
     shape_release(&shape_put, &b);
 }
@@ -364,10 +400,16 @@ static void put_json(struct req *r)
 void files_put(struct req *r)
 {
     const char *path = req_query(r, "path");
-    if (path)
-        put_raw(r, path);
-    else
+    bool appending;
+    if (!path)
         put_json(r);
+    else if (files_flag(r, "append", false, &appending) == 0)
+        put_raw(r, path, appending);
+}
+
+void files_patch(struct req *r)
+{
+    put_raw(r, files_path(r), true);
 }
 
 void files_delete(struct req *r)
@@ -375,10 +417,16 @@ void files_delete(struct req *r)
     struct err err;
     struct file_path path;
     AUTO(fd) int root = -1;
+    AUTO(files_match) struct files_match m;
     bool recursive;
-    if (flag(r, "recursive", &recursive) < 0 || open_root(r, path_of(r), true, &path, &root) < 0)
+    files_match_init(&m, r);
+    if (files_flag(r, "recursive", false, &recursive) < 0 ||
+        files_root(r, files_path(r), true, &path, &root) < 0)
         return;
-    if (file_remove(root, &path, recursive, &err) < 0)
+    const struct file_match *match = m.if_match || m.if_none_match ? &m.match : NULL;
+    int rc = file_remove(root, &path, recursive, match, &err);
+    core_files_touched(req_core(r), req_id(r));
+    if (rc < 0)
         req_fail(r, &err);
     else
         req_reply_empty(r, 204);

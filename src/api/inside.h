@@ -20,7 +20,7 @@ enum step {
     STEP_ANSWER,  /* all came in; the answer is ready or being made */
 };
 
-#define REPLY_HEADERS 4
+#define REPLY_HEADERS 8
 
 struct req {
     struct api *api;

@@ -11,7 +11,7 @@
 
 struct api;
 
-#define METRICS_ROUTES 64 /* rows of the route table at most, and one for everything else */
+#define METRICS_ROUTES 128 /* rows of the route table at most, and one for everything else */
 #define METRICS_BUCKETS 8
 
 struct metrics {

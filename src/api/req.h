@@ -77,7 +77,7 @@ void req_hash(const struct req *r, uint8_t out[32]);
 ssize_t req_read(struct req *r, void *out, size_t len, struct err *err);
 
 /* --- one whole answer --- */
-/* Additional header of the answer; both texts are copied. At most 4. */
+/* Additional header of the answer; both texts are copied. At most 8. */
 void req_header(struct req *r, const char *name, const char *value);
 void req_reply(struct req *r, int status, const char *type,
                struct buf *body); /* takes the memory */

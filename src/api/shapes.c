@@ -178,6 +178,42 @@ static const struct field put_rows[] = {
 };
 const struct shape shape_put = { .name = "put", ROWS(put_rows) };
 
+static const struct field file_pair_rows[] = {
+    FIELD_STR(struct file_pair_body, from, .lo = 1, .hi = PATH_BYTES_MAX, .flags = FIELD_REQUIRED),
+    FIELD_STR(struct file_pair_body, to, .lo = 1, .hi = PATH_BYTES_MAX, .flags = FIELD_REQUIRED),
+    FIELD_BOOL(struct file_pair_body, overwrite, .flags = FIELD_NULLABLE),
+};
+const struct shape shape_file_pair = { .name = "file_pair", ROWS(file_pair_rows) };
+
+static const struct field file_mkdir_rows[] = {
+    FIELD_STR(struct file_mkdir_body, path, .lo = 1, .hi = PATH_BYTES_MAX, .flags = FIELD_REQUIRED),
+    { .name = "parents",
+      .type = FIELD_TYPE_BOOL,
+      .offset = offsetof(struct file_mkdir_body, parents),
+      .flags = FIELD_NULLABLE,
+      .seen = offsetof(struct file_mkdir_body, parents_seen) },
+    FIELD_STR(struct file_mkdir_body, mode, .lo = 3, .hi = 4, .flags = FIELD_NULLABLE),
+};
+const struct shape shape_file_mkdir = { .name = "file_mkdir", ROWS(file_mkdir_rows) };
+
+static const struct field file_chmod_rows[] = {
+    FIELD_STR(struct file_chmod_body, path, .lo = 1, .hi = PATH_BYTES_MAX, .flags = FIELD_REQUIRED),
+    FIELD_STR(struct file_chmod_body, mode, .lo = 3, .hi = 4, .flags = FIELD_REQUIRED),
+};
+const struct shape shape_file_chmod = { .name = "file_chmod", ROWS(file_chmod_rows) };
+
+static const struct field file_batch_item_rows[] = {
+    FIELD_STR(struct file_batch_item, path, .lo = 1, .hi = PATH_BYTES_MAX, .flags = FIELD_REQUIRED),
+    FIELD_STR(struct file_batch_item, content, .hi = FILE_JSON_MAX, .flags = FIELD_NULLABLE),
+    FIELD_STR(struct file_batch_item, base64, .hi = FILE_JSON_MAX, .flags = FIELD_NULLABLE),
+};
+static const struct shape file_batch_item_shape = { .name = "file", ROWS(file_batch_item_rows) };
+static const struct field file_batch_rows[] = {
+    FIELD_LIST(struct file_batch_body, files, struct file_batch_item, &file_batch_item_shape,
+               .hi = FILE_BATCH_MAX, .flags = FIELD_REQUIRED),
+};
+const struct shape shape_file_batch = { .name = "file_batch", ROWS(file_batch_rows) };
+
 /* --- rules between fields --- */
 
 /* The empty string stands for absence, as clients of the legacy routes send it. */

@@ -104,6 +104,34 @@ struct put_body {
     bool append;
 };
 
+struct file_pair_body {
+    char *from;
+    char *to;
+    bool overwrite;
+};
+
+struct file_mkdir_body {
+    char *path;
+    bool parents, parents_seen; /* true when absent */
+    char *mode;
+};
+
+struct file_chmod_body {
+    char *path;
+    char *mode;
+};
+
+struct file_batch_item {
+    char *path;
+    char *content;
+    char *base64;
+};
+
+struct file_batch_body {
+    struct objv files; /* of struct file_batch_item */
+};
+
+extern const struct shape shape_file_pair, shape_file_mkdir, shape_file_chmod, shape_file_batch;
 extern const struct shape shape_create, shape_create_legacy;
 extern const struct shape shape_exec, shape_exec_legacy;
 extern const struct shape shape_keepalive, shape_keepalive_legacy;

@@ -145,6 +145,11 @@ int core_files_open(struct core *c, const struct caller *who, const struct sandb
     return 0;
 }
 
+void core_files_touched(struct core *c, const struct sandbox_id *id)
+{
+    volume_touched(c->p.volume, id);
+}
+
 void core_disk(struct core *c, const struct sandbox *s, struct volume_usage *ret)
 {
     volume_usage(c->p.volume, &s->id, ret);

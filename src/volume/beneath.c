@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -255,6 +256,14 @@ int beneath_temp(int dir, char name[TEMP_NAME_BYTES])
     if (fd < 0)
         name[0] = '\0';
     return fd;
+}
+
+/* The path goes through our own descriptor of a verified directory, so nothing is resolved. */
+int beneath_watch(int inotify, int dir, uint32_t mask)
+{
+    char self[64];
+    (void)snprintf(self, sizeof(self), "/proc/self/fd/%d", dir);
+    return inotify_add_watch(inotify, self, mask | IN_ONLYDIR);
 }
 
 int beneath_root(const char *path, char *path_out, size_t size, int *ret_fd, struct err *err)

@@ -42,6 +42,9 @@ int beneath_stat(int dir, const char *name, struct stat *ret);
 /* Turns the errno of a failed call below a workspace into an err that names no path; returns -1. */
 int beneath_fail(struct err *err, int sys);
 
+/* Adds a directory that was opened here to an inotify instance; what inotify_add_watch says. */
+int beneath_watch(int inotify, int dir, uint32_t mask);
+
 /* A file to be written and later renamed into place: nameless where the file system can do that
  * (name becomes ""), else under a temporary name in dir. The descriptor, or -1 with errno. */
 int beneath_temp(int dir, char name[TEMP_NAME_BYTES]);

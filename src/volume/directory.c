@@ -31,7 +31,7 @@ static int fill(struct volume *v, const char *temp, const char *golden, struct e
     if (mkdirat(v->workspaces, temp, 0700) < 0)
         return beneath_fail(err, errno);
     if (beneath_dir(v->workspaces, temp, &dst, err) < 0 ||
-        tree_clone(src, dst, v->uid, v->gid, &files, err) < 0)
+        tree_clone(src, dst, v->uid, v->gid, NULL, &files, err) < 0)
         return -1;
     if (fchown(dst, v->uid, v->gid) < 0 || fchmod(dst, 0755) < 0)
         return beneath_fail(err, errno);

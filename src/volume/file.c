@@ -14,6 +14,7 @@
 #include "base/limits.h"
 #include "base/str.h"
 #include "beneath.h"
+#include "change.h"
 #include "tree.h"
 
 #define NOT_REGULAR "the path does not name a regular file"
@@ -34,9 +35,8 @@ int file_open(int root, const struct file_path *path, int *ret_fd, uint64_t *ret
     return 0;
 }
 
-/* Opens for appending, making it when missing. Lost races (made or removed in between) are tried
- * again. */
-static int open_append(int dir, const char *leaf, bool *ret_made)
+/* Lost races (made or removed in between) are tried again. */
+static int open_or_make(int dir, const char *leaf, bool *ret_made)
 {
     int fd = -1;
     for (int i = 0; i < 8 && fd < 0; i++) {
@@ -52,20 +52,10 @@ static int open_append(int dir, const char *leaf, bool *ret_made)
     return fd;
 }
 
-int file_append(int root, const struct file_path *path, uint32_t uid, uint32_t gid,
-                const void *data, size_t len, uint64_t *ret_size, struct err *err)
+int append_open(int dir, const char *leaf, uint32_t uid, uint32_t gid, int *ret_fd,
+                struct stat *ret_before, bool *ret_made, struct err *err)
 {
-    char leaf[NAME_BYTES];
-    AUTO(fd) int dir = -1;
-    bool stale, made = false;
-    const struct owner make = { .uid = uid, .gid = gid };
-    if (path->directory)
-        return beneath_fail(err, EISDIR);
-    if (beneath_parent(root, path->text, &make, &dir, leaf, err) < 0)
-        return -1;
-    if (beneath_is_temp(leaf, &stale))
-        return err_set(err, ERR_INVALID, "the name is reserved for temporary files");
-    AUTO(fd) int fd = open_append(dir, leaf, &made);
+    AUTO(fd) int fd = open_or_make(dir, leaf, ret_made);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) < 0)
         return beneath_fail(err, errno);
@@ -79,25 +69,102 @@ int file_append(int root, const struct file_path *path, uint32_t uid, uint32_t g
         (void)err_set(err, ERR_PATH_ESCAPE, "the file has several names (hard links)");
         return err_remedy(err, "Write the whole file instead: that gives this name its own file.");
     }
-    if (made && (fchown(fd, uid, gid) < 0 || fchmod(fd, 0644) < 0))
+    if (*ret_made && (fchown(fd, uid, gid) < 0 || fchmod(fd, 0644) < 0))
         return beneath_fail(err, errno);
-    if (fd_write_all(fd, data, len) < 0) {
-        int sys = errno;
-        /* Half of what was asked for must not stay; that fails only where nothing can be written.
-         */
-        struct stat now;
-        if (fstat(fd, &now) == 0 && now.st_size > st.st_size &&
-            (uint64_t)(now.st_size - st.st_size) < len)
-            (void)!ftruncate(fd, st.st_size);
-        return beneath_fail(err, sys);
-    }
-    if (fsync(fd) < 0 || (made && fsync(dir) < 0) || fstat(fd, &st) < 0)
-        return beneath_fail(err, errno);
-    *ret_size = (uint64_t)st.st_size;
+    *ret_before = st;
+    *ret_fd = TAKE_FD(fd);
     return 0;
 }
 
-int file_remove(int root, const struct file_path *path, bool recursive, struct err *err)
+/* That fails only where nothing can be written. */
+void append_undo(int fd, const struct stat *before, uint64_t written)
+{
+    struct stat now;
+    if (fstat(fd, &now) == 0 && now.st_size > before->st_size &&
+        (uint64_t)(now.st_size - before->st_size) <= written)
+        (void)!ftruncate(fd, before->st_size);
+}
+
+static int append_data(int fd, const struct stat *before, const void *data, size_t len,
+                       struct err *err)
+{
+    if (fd_write_all(fd, data, len) == 0)
+        return 0;
+    int sys = errno;
+    append_undo(fd, before, len);
+    return beneath_fail(err, sys);
+}
+
+int file_append(int root, const struct file_path *path, uint32_t uid, uint32_t gid,
+                const struct file_match *match, const void *data, size_t len, struct file_stat *ret,
+                struct err *err)
+{
+    char leaf[NAME_BYTES];
+    AUTO(fd) int dir = -1, fd = -1;
+    bool stale, made = false;
+    struct stat before;
+    const struct owner make = { .uid = uid, .gid = gid };
+    if (path->directory)
+        return beneath_fail(err, EISDIR);
+    if (beneath_parent(root, path->text, &make, &dir, leaf, err) < 0)
+        return -1;
+    if (beneath_is_temp(leaf, &stale))
+        return err_set(err, ERR_INVALID, "the name is reserved for temporary files");
+    struct mu *lock = match ? change_lock_of(root) : NULL;
+    if (lock)
+        mu_lock(lock);
+    int rc = change_check_name(match, dir, leaf, err);
+    if (rc == 0)
+        rc = append_open(dir, leaf, uid, gid, &fd, &before, &made, err);
+    if (rc == 0)
+        rc = append_data(fd, &before, data, len, err);
+    if (lock)
+        mu_unlock(lock);
+    if (rc < 0)
+        return -1;
+    if (fsync(fd) < 0 || (made && fsync(dir) < 0))
+        return beneath_fail(err, errno);
+    return file_fstat(fd, ret, err);
+}
+
+/* A tree of any size is not removed under the lock; its name is taken away there, and with it what
+ * a precondition was about. */
+static int remove_tree(int root, int dir, const char *leaf, const struct file_match *match,
+                       struct err *err)
+{
+    char temp[TEMP_NAME_BYTES];
+    uint64_t freed = 0;
+    if (!match)
+        return tree_remove(dir, leaf, false, clock_mono_ms() + FILE_REMOVE_MS, &freed, err);
+    beneath_temp_name(temp);
+    struct mu *lock = change_lock_of(root);
+    mu_lock(lock);
+    int rc = change_check_name(match, dir, leaf, err);
+    if (rc == 0 && renameat(dir, leaf, dir, temp) < 0)
+        rc = beneath_fail(err, errno);
+    mu_unlock(lock);
+    if (rc < 0)
+        return -1;
+    if (tree_remove(dir, temp, false, clock_mono_ms() + FILE_REMOVE_MS, &freed, err) == 0)
+        return 0;
+    (void)rename_new(dir, temp, dir, leaf); /* what is left must not be hidden */
+    return -1;
+}
+
+static int remove_name(int root, int dir, const char *leaf, bool is_dir,
+                       const struct file_match *match, struct err *err)
+{
+    struct mu *lock = change_lock_of(root);
+    mu_lock(lock);
+    int rc = change_check_name(match, dir, leaf, err);
+    if (rc == 0 && unlinkat(dir, leaf, is_dir ? AT_REMOVEDIR : 0) < 0)
+        rc = beneath_fail(err, errno);
+    mu_unlock(lock);
+    return rc;
+}
+
+int file_remove(int root, const struct file_path *path, bool recursive,
+                const struct file_match *match, struct err *err)
 {
     const char *text = path->text;
     if (!*text || str_eq(text, "workspace") || str_eq(text, "workspace/app"))
@@ -112,13 +179,10 @@ int file_remove(int root, const struct file_path *path, bool recursive, struct e
     if (path->directory && !S_ISDIR(st.st_mode))
         return beneath_fail(err, ENOTDIR);
     /* unlinkat follows nothing: a link goes, its target stays. */
-    if (S_ISDIR(st.st_mode) && recursive) {
-        uint64_t freed = 0;
-        if (tree_remove(dir, leaf, false, clock_mono_ms() + FILE_REMOVE_MS, &freed, err) < 0)
-            return -1;
-    } else if (unlinkat(dir, leaf, S_ISDIR(st.st_mode) ? AT_REMOVEDIR : 0) < 0) {
-        return beneath_fail(err, errno);
-    }
+    const bool is_dir = S_ISDIR(st.st_mode);
+    if (is_dir && recursive ? remove_tree(root, dir, leaf, match, err) < 0
+                            : remove_name(root, dir, leaf, is_dir, match, err) < 0)
+        return -1;
     if (fsync(dir) < 0)
         return beneath_fail(err, errno);
     return 0;

@@ -15,9 +15,10 @@
 #include "base/cleanup.h"
 #include "base/fault.h"
 #include "base/fd.h"
+#include "base/limits.h"
 #include "base/str.h"
 #include "beneath.h"
-#include "volume/file.h"
+#include "change.h"
 
 struct file_put {
     int dir;
@@ -25,21 +26,26 @@ struct file_put {
     char leaf[NAME_BYTES];
     char temp[TEMP_NAME_BYTES]; /* "": nameless so far */
     uint32_t uid, gid;
-    uint64_t size;
-    bool failed; /* a write failed: never commit */
+    unsigned mode; /* of a file that is new */
+    bool keep;     /* never replaces */
+    bool failed;   /* a write failed: never commit */
+    const struct file_match *match;
+    struct mu *lock; /* of the workspace */
 };
 
-/* What is at the target now: its permission bits, 0644 for nothing; only regular files may be
- * replaced. */
-static int target_mode(int dir, const char *leaf, unsigned *ret_mode, struct err *err)
+/* What is at the target now? The file gets its permission bits; only regular files may be replaced.
+ */
+static int target_mode(const struct file_put *p, unsigned *ret_mode, struct err *err)
 {
     struct stat st;
-    if (beneath_stat(dir, leaf, &st) < 0) {
+    if (beneath_stat(p->dir, p->leaf, &st) < 0) {
         if (errno != ENOENT)
             return beneath_fail(err, errno);
-        *ret_mode = 0644;
-        return 0;
+        *ret_mode = p->mode;
+        return change_check(p->match, NULL, err);
     }
+    if (p->keep)
+        return err_set(err, ERR_CONFLICT, "there is something by that name already");
     if (S_ISLNK(st.st_mode))
         return beneath_fail(err, ELOOP);
     if (S_ISDIR(st.st_mode))
@@ -47,7 +53,7 @@ static int target_mode(int dir, const char *leaf, unsigned *ret_mode, struct err
     if (!S_ISREG(st.st_mode))
         return beneath_fail(err, ENXIO);
     *ret_mode = st.st_mode & 0777;
-    return 0;
+    return change_check(p->match, &st, err);
 }
 
 void file_put_abort(struct file_put *p)
@@ -73,14 +79,16 @@ int file_put_begin(int root, const struct file_path *path, uint32_t uid, uint32_
                    struct file_put **ret, struct err *err)
 {
     AUTO(put) struct file_put *p = mem_new(1, sizeof(*p));
-    *p = (struct file_put){ .dir = -1, .fd = -1, .uid = uid, .gid = gid };
+    *p = (struct file_put){
+        .dir = -1, .fd = -1, .uid = uid, .gid = gid, .mode = 0644, .lock = change_lock_of(root)
+    };
     if (path->directory)
         return beneath_fail(err, EISDIR);
     const struct owner make = { .uid = uid, .gid = gid };
     bool stale;
     unsigned mode;
     if (beneath_parent(root, path->text, &make, &p->dir, p->leaf, err) < 0 ||
-        target_mode(p->dir, p->leaf, &mode, err) < 0)
+        target_mode(p, &mode, err) < 0)
         return -1;
     if (beneath_is_temp(p->leaf, &stale))
         return err_set(err, ERR_INVALID, "the name is reserved for temporary files");
@@ -89,6 +97,23 @@ int file_put_begin(int root, const struct file_path *path, uint32_t uid, uint32_
         return beneath_fail(err, errno);
     *ret = TAKE(p);
     return 0;
+}
+
+int file_put_expect(struct file_put *p, const struct file_match *match, struct err *err)
+{
+    p->match = match;
+    return change_check_name(match, p->dir, p->leaf, err);
+}
+
+void put_settle(struct file_put *p, bool keep, unsigned mode)
+{
+    p->keep = keep;
+    p->mode = mode;
+}
+
+int put_fd(const struct file_put *p)
+{
+    return p->fd;
 }
 
 int file_put_write(struct file_put *p, const void *data, size_t len, struct err *err)
@@ -101,7 +126,6 @@ int file_put_write(struct file_put *p, const void *data, size_t len, struct err 
         p->failed = true;
         return beneath_fail(err, errno);
     }
-    p->size += len;
     return 0;
 }
 
@@ -118,13 +142,29 @@ static int name_it(struct file_put *p)
     return 0;
 }
 
-int file_put_commit(struct file_put *put, uint64_t *ret_size, struct err *err)
+/* Under the lock: what stands there is looked at again, and replaced. Names that must be new are
+ * made so by the kernel. */
+static int replace(struct file_put *p, struct err *err)
+{
+    unsigned mode;
+    if (target_mode(p, &mode, err) < 0)
+        return -1;
+    if (fchmod(p->fd, mode) < 0)
+        return beneath_fail(err, errno);
+    int rc = p->keep ? rename_new(p->dir, p->temp, p->dir, p->leaf)
+                     : renameat(p->dir, p->temp, p->dir, p->leaf);
+    if (rc < 0 && p->keep && errno == EEXIST)
+        return err_set(err, ERR_CONFLICT, "there is something by that name already");
+    return rc < 0 ? beneath_fail(err, errno) : 0;
+}
+
+int file_put_commit(struct file_put *put, struct file_stat *ret, struct err *err)
 {
     AUTO(put) struct file_put *p = put;
     unsigned mode;
     if (p->failed)
         return err_set(err, ERR_INTERNAL, "an earlier write of this file failed");
-    if (target_mode(p->dir, p->leaf, &mode, err) < 0)
+    if (target_mode(p, &mode, err) < 0)
         return -1;
     if (fchown(p->fd, p->uid, p->gid) < 0 || fchmod(p->fd, mode) < 0 || fsync(p->fd) < 0)
         return beneath_fail(err, errno);
@@ -134,13 +174,58 @@ int file_put_commit(struct file_put *put, uint64_t *ret_size, struct err *err)
         return beneath_fail(err, errno);
     if (FAULT("volume.put.named"))
         return beneath_fail(err, EIO);
-    if (renameat(p->dir, p->temp, p->dir, p->leaf) < 0)
-        return beneath_fail(err, errno);
+    mu_lock(p->lock);
+    int rc = replace(p, err);
+    mu_unlock(p->lock);
+    if (rc < 0)
+        return -1;
     p->temp[0] = '\0'; /* the name is gone; nothing is left to abort */
     if (FAULT("volume.put.renamed"))
         return beneath_fail(err, EIO);
     if (fsync(p->dir) < 0)
         return beneath_fail(err, errno);
-    *ret_size = p->size;
-    return 0;
+    return file_fstat(p->fd, ret, err);
+}
+
+/* Copies the spooled bytes behind what out holds; what was written is taken back on failure. */
+static int append_spooled(struct file_put *p, int out, const struct stat *before, struct err *err)
+{
+    AUTO(free) char *chunk = mem_new(1, FILE_CHUNK);
+    uint64_t done = 0;
+    for (;;) {
+        ssize_t n = pread(p->fd, chunk, FILE_CHUNK, (off_t)done);
+        if (n == 0)
+            return 0;
+        if (n < 0 || fd_write_all(out, chunk, (size_t)n) < 0) {
+            int sys = errno;
+            append_undo(out, before, done + (n > 0 ? (uint64_t)n : 0));
+            return beneath_fail(err, sys);
+        }
+        done += (uint64_t)n;
+    }
+}
+
+int file_put_append(struct file_put *put, struct file_stat *ret, struct err *err)
+{
+    AUTO(put) struct file_put *p = put;
+    AUTO(fd) int out = -1;
+    struct stat before;
+    bool made = false;
+    if (p->failed)
+        return err_set(err, ERR_INTERNAL, "an earlier write of this file failed");
+    /* A precondition holds the lock over the copy: nobody else's change may come between. */
+    if (p->match)
+        mu_lock(p->lock);
+    int rc = change_check_name(p->match, p->dir, p->leaf, err);
+    if (rc == 0)
+        rc = append_open(p->dir, p->leaf, p->uid, p->gid, &out, &before, &made, err);
+    if (rc == 0)
+        rc = append_spooled(p, out, &before, err);
+    if (p->match)
+        mu_unlock(p->lock);
+    if (rc < 0)
+        return -1;
+    if (fsync(out) < 0 || (made && fsync(p->dir) < 0))
+        return beneath_fail(err, errno);
+    return file_fstat(out, ret, err);
 }

@@ -176,19 +176,22 @@ int tree_copy_data(int in, int out, uint64_t size, struct err *err)
     if (done)
         return done < 0 ? beneath_fail(err, errno) : 0;
     AUTO(free) char *chunk = mem_new(1, FILE_CHUNK);
-    for (;;) {
-        ssize_t n = read(in, chunk, FILE_CHUNK);
+    for (uint64_t left = size; left > 0;) { /* somebody may keep it growing */
+        ssize_t n = read(in, chunk, left < FILE_CHUNK ? (size_t)left : FILE_CHUNK);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 || (n > 0 && fd_write_all(out, chunk, (size_t)n) < 0))
             return beneath_fail(err, errno);
         if (n == 0)
-            return 0;
+            break;
+        left -= (uint64_t)n;
     }
+    return 0;
 }
 
 struct clone {
     uint32_t uid, gid;
+    struct tree_bound *bound;
     uint64_t files;
     struct err *err;
 };
@@ -201,6 +204,8 @@ static int clone_file(struct clone *c, int src, int dst, const char *name)
     struct stat st;
     if (in < 0 || fstat(in, &st) < 0)
         return beneath_fail(c->err, errno);
+    if (!S_ISREG(st.st_mode))
+        return 0; /* swapped meanwhile */
     AUTO(fd) int out = beneath_open(dst, name, O_WRONLY | O_CREAT | O_EXCL, 0600);
     if (out < 0)
         return beneath_fail(c->err, errno);
@@ -249,7 +254,23 @@ static int clone_subdir(struct clone *c, int src, int dst, const char *name, uns
     return 0;
 }
 
-/* Recursion is fit here: a golden copy is ours and at most PATH_DEPTH_MAX deep by its making. */
+/* A bounded copy is of a tree that changes meanwhile: what is gone is no error there. */
+static int clone_bound(struct clone *c)
+{
+    struct tree_bound *b = c->bound;
+    if (!b)
+        return 0;
+    if (b->left-- == 0)
+        return err_set(c->err, ERR_TOO_LARGE, "more than %u files and directories",
+                       FILE_COPY_ENTRIES_MAX);
+    if (clock_mono_ms() > b->deadline_ms)
+        return err_set(c->err, ERR_TIMEOUT, "the copy took too long");
+    if (b->left % 64 == 0 && b->gone && b->gone(b->ctx))
+        return err_set(c->err, ERR_CANCELLED, "the client went away");
+    return 0;
+}
+
+/* Recursion is fit here: at most PATH_DEPTH_MAX deep, with small frames. */
 static int clone_dir(struct clone *c, int src, int dst, unsigned depth)
 {
     if (depth > PATH_DEPTH_MAX)
@@ -260,24 +281,30 @@ static int clone_dir(struct clone *c, int src, int dst, unsigned depth)
     struct dirent *e;
     while ((e = beneath_next(d))) {
         struct stat st;
-        int rc = 0;
-        if (beneath_stat(src, e->d_name, &st) < 0)
+        int rc = clone_bound(c);
+        if (rc < 0)
+            return -1;
+        if (beneath_stat(src, e->d_name, &st) < 0) {
+            if (c->bound && errno == ENOENT)
+                continue;
             return beneath_fail(c->err, errno);
+        }
         if (S_ISDIR(st.st_mode))
             rc = clone_subdir(c, src, dst, e->d_name, depth);
         else if (S_ISREG(st.st_mode))
             rc = clone_file(c, src, dst, e->d_name);
         else if (S_ISLNK(st.st_mode))
             rc = clone_link(c, src, dst, e->d_name, &st);
-        if (rc < 0)
+        if (rc < 0 && !(c->bound && c->err->code == ERR_NOT_FOUND))
             return -1;
     }
     return errno ? beneath_fail(c->err, errno) : 0;
 }
 
-int tree_clone(int src, int dst, uint32_t uid, uint32_t gid, uint64_t *ret_files, struct err *err)
+int tree_clone(int src, int dst, uint32_t uid, uint32_t gid, struct tree_bound *bound,
+               uint64_t *ret_files, struct err *err)
 {
-    struct clone c = { .uid = uid, .gid = gid, .err = err };
+    struct clone c = { .uid = uid, .gid = gid, .bound = bound, .err = err };
     if (clone_dir(&c, src, dst, 0) < 0)
         return -1;
     *ret_files += c.files;

@@ -14,10 +14,19 @@
 int tree_remove(int parent, const char *name, bool unmount, int64_t deadline_ms,
                 uint64_t *ret_freed, struct err *err);
 
+/* Bounds of a copy that a sandbox decides about. */
+struct tree_bound {
+    int64_t deadline_ms;
+    uint64_t left;           /* entries; ERR_TOO_LARGE */
+    bool (*gone)(void *ctx); /* does nobody wait any more? ERR_CANCELLED */
+    void *ctx;
+};
 /* Copies what the directory src holds into the empty directory dst: regular files (reflinked where
  * the file system can), directories and links, with mode and times, all owned by uid:gid. At most
- * PATH_DEPTH_MAX deep. *ret_files grows by the regular files copied. */
-int tree_clone(int src, int dst, uint32_t uid, uint32_t gid, uint64_t *ret_files, struct err *err);
+ * PATH_DEPTH_MAX deep. bound: NULL for a tree of ours. *ret_files grows by the regular files
+ * copied. */
+int tree_clone(int src, int dst, uint32_t uid, uint32_t gid, struct tree_bound *bound,
+               uint64_t *ret_files, struct err *err);
 
 /* Copies size bytes from in to out, both at offset 0: reflink, else in the kernel, else by hand. */
 int tree_copy_data(int in, int out, uint64_t size, struct err *err);

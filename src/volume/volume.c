@@ -15,6 +15,7 @@
 #include "base/fd.h"
 #include "base/str.h"
 #include "beneath.h"
+#include "change.h"
 #include "internal.h"
 #include "tree.h"
 
@@ -128,6 +129,20 @@ static void restore_app(struct volume *v, int root)
         (void)close(fd);
 }
 
+/* Removes what an earlier run of the program was unpacking or copying when it died. */
+static void drop_stale(int root)
+{
+    struct err ignored; /* the next bring-up tries again */
+    AUTO(dir) DIR *d = NULL;
+    struct dirent *e;
+    bool stale;
+    if (beneath_scan(root, "", &d, &ignored) < 0)
+        return;
+    while ((e = beneath_next(d)))
+        if (beneath_is_temp(e->d_name, &stale) && stale && unlinkat(root, e->d_name, 0) < 0)
+            stage_drop(root, e->d_name);
+}
+
 int volume_make(struct volume *v, const struct sandbox_id *id, const char *digest,
                 uint64_t *ret_dev, uint64_t *ret_ino, struct err *err)
 {
@@ -138,6 +153,7 @@ int volume_make(struct volume *v, const struct sandbox_id *id, const char *diges
     char golden[GOLDEN_NAME_MAX];
     int rc = v->backend->open(v, id, &root, &local);
     if (rc == 0) {
+        drop_stale(root);
         restore_app(v, root);
     } else if (local.code == ERR_NOT_FOUND) {
         rc = golden_name(digest, golden, &local);

@@ -13,7 +13,7 @@ RANK = {"base": 0, "wire": 1, "model": 1, "config": 2, "store": 2, "docker": 2, 
 AGENT = {"base/limits.h", "base/cleanup.h", "base/fd.h", "base/err.h", "base/buf.h",
          "wire/frames.h"}
 LIBRARY = {"jansson.h": "wire", "sqlite3.h": "store", "curl/": "docker", "microhttpd.h": "api",
-           "nftables/": "net", "archive": "volume", "uuid/": "model", "openssl/": "base"}
+           "nftables/": "net", "archive": "volume", "pcre2": "volume", "uuid/": "model", "openssl/": "base"}
 GENERATED = {"store_sql.h"}
 
 

@@ -145,24 +145,24 @@ static inline int put_text(int root, const char *path, const char *text)
     struct file_path p = path_of(path);
     struct file_put *put = NULL;
     struct err err = { 0 };
-    uint64_t size = 0;
+    struct file_stat st;
     if (file_put_begin(root, &p, home_uid(), home_uid(), &put, &err) < 0)
         return (int)err.code;
     if (file_put_write(put, text, strlen(text), &err) < 0) {
         file_put_abort(put);
         return (int)err.code;
     }
-    if (file_put_commit(put, &size, &err) < 0)
+    if (file_put_commit(put, &st, &err) < 0)
         return (int)err.code;
-    return size == strlen(text) ? -1 : (int)ERR_INTERNAL;
+    return st.size == strlen(text) ? -1 : (int)ERR_INTERNAL;
 }
 
 static inline int append_text(int root, const char *path, const char *text)
 {
     struct file_path p = path_of(path);
     struct err err = { 0 };
-    uint64_t size = 0;
-    return file_append(root, &p, home_uid(), home_uid(), text, strlen(text), &size, &err) < 0
+    struct file_stat st;
+    return file_append(root, &p, home_uid(), home_uid(), NULL, text, strlen(text), &st, &err) < 0
                ? (int)err.code
                : -1;
 }
@@ -187,7 +187,7 @@ static inline int remove_path(int root, const char *path, bool recursive)
 {
     struct file_path p = path_of(path);
     struct err err = { 0 };
-    return file_remove(root, &p, recursive, &err) < 0 ? (int)err.code : -1;
+    return file_remove(root, &p, recursive, NULL, &err) < 0 ? (int)err.code : -1;
 }
 
 struct listed {
