@@ -20,7 +20,7 @@ mirror_of() { # pattern of suites
         ' /etc/apt/sources.list.d/*.sources 2>/dev/null || true
     } | head -n 1
 }
-mirror= security=
+mirror='' security=''
 if [ "$(. /etc/os-release && echo "$ID")" = debian ]; then
     mirror=$(mirror_of "$(. /etc/os-release && echo "$VERSION_CODENAME")")
     security=$(mirror_of '[a-z]*-security')

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced. The Docker Engine of this machine: does it answer, and starting it. Needs say(), curl, root.
 
 ENGINE_SOCKET=/var/run/docker.sock

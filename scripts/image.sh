@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced. Images that are built anew only when what they are built from has changed.
 
 # Digest of a directory: names, modes, contents.
@@ -37,4 +38,9 @@ image_build() {
     # The image this one replaces, unless something runs from it or another name holds it.
     [ -z "$old" ] || [ -n "$(docker image inspect -f '{{join .RepoTags " "}}' "$old" 2>&1)" ] ||
         docker rmi "$old" >/dev/null 2>&1 || true
+}
+
+# The certificates that this machine trusts besides its distribution's, one after the other.
+host_authorities() {
+    cat /usr/local/share/ca-certificates/*.crt 2>/dev/null || true
 }
