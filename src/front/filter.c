@@ -162,8 +162,9 @@ void front_filter(const char *text, size_t len, struct front_request *ret)
         if (!eat_line(&rest, &line))
             return;
         if (line.len == 0) {
-            seen.what = rest.len == 0 ? what : FRONT_REFUSED;
-            *ret = seen;
+            seen.what = what;
+            if (rest.len == 0 && what != FRONT_REFUSED)
+                *ret = seen;
             return;
         }
         if (!header_ok(line, &seen))
