@@ -85,6 +85,6 @@ ssize_t ring_fill(int fd, bool of_err, size_t most);
 /* How many bytes from there on are of the same kind, at most `most`; there must be one. */
 size_t ring_run(uint64_t from, size_t most, bool *ret_of_err);
 /* Where they are; returns the number of pieces. */
-int ring_view(uint64_t from, size_t len, struct iovec out[2]);
+size_t ring_view(uint64_t from, size_t len, struct iovec out[2]);
 
 #endif

@@ -31,7 +31,7 @@ uint64_t ring_next(void)
     return ring.next;
 }
 
-int ring_view(uint64_t from, size_t len, struct iovec out[2])
+size_t ring_view(uint64_t from, size_t len, struct iovec out[2])
 {
     size_t at = from & (ring.size - 1), before_end = ring.size - at;
     out[0] = (struct iovec){ bytes + at, len < before_end ? len : before_end };
@@ -58,8 +58,8 @@ static void mark(size_t at, size_t len, bool of_err)
 ssize_t ring_fill(int fd, bool of_err, size_t most)
 {
     struct iovec io[2];
-    int count = ring_view(ring.next, most, io);
-    ssize_t n = readv(fd, io, count);
+    size_t count = ring_view(ring.next, most, io);
+    ssize_t n = readv(fd, io, (int)count);
     if (n <= 0)
         return n;
     size_t one = (size_t)n < io[0].iov_len ? (size_t)n : io[0].iov_len;

@@ -160,7 +160,7 @@ int link_attach(struct link *l, const struct sandbox_id *id, uint64_t process, u
 {
     uint8_t frame[FRAME_HEADER + 24];
     uint64_t number;
-    AUTO(fd) int fd = -1;
+    AUTO(stranger) int fd = -1;
     int64_t latest = clock_mono_ms() + LINK_STREAM_MS;
     deadline_ms = deadline_ms < latest ? deadline_ms : latest;
     frame_header(frame, FRAME_ATTACH, 24);

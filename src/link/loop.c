@@ -34,7 +34,7 @@ struct conn *conn_open(struct link *l, struct peer *p, enum conn_kind kind, int 
     buf_init(&c->rest, CONTROL_FRAME_MAX);
     struct epoll_event e = { .events = EPOLLIN, .data.ptr = c };
     if (epoll_ctl(l->epoll, EPOLL_CTL_ADD, fd, &e) < 0) {
-        (void)close(fd);
+        strange_close(fd);
         free(c);
         return NULL;
     }
@@ -87,7 +87,13 @@ void conn_close(struct link *l, struct conn *c)
         }
         cond_broadcast(&l->changed);
     }
-    (void)close(conn_release(l, c));
+    int fd = conn_release(l, c);
+    if (c->kind == CONN_WAKE)
+        (void)close(fd);
+    else if (c->kind == CONN_LISTEN)
+        strange_close_listener(fd);
+    else
+        strange_close(fd);
 }
 
 void conn_bury(struct link *l)
@@ -161,10 +167,11 @@ static void control_read(struct link *l, struct conn *c) REQUIRES(&l->lock)
     size_t len = c->rest.len, at = 0, size;
     if (len > 0)
         memcpy(data, c->rest.data, len);
-    ssize_t n = recv(c->fd, data + len, sizeof data - len, MSG_DONTWAIT);
+    bool surplus;
+    ssize_t n = strange_receive(c->fd, data + len, sizeof data - len, NULL, &surplus);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (n <= 0) {
+    if (n <= 0 || surplus) {
         conn_close(l, c);
         return;
     }
@@ -219,10 +226,11 @@ static void hand_over(struct link *l, struct conn *c, uint64_t number) REQUIRES(
 /* Reads no byte beyond the hello: what follows is for whoever gets the stream. */
 static void hello_read(struct link *l, struct conn *c) REQUIRES(&l->lock)
 {
-    ssize_t n = recv(c->fd, c->in + c->in_len, sizeof c->in - c->in_len, MSG_DONTWAIT);
+    bool surplus;
+    ssize_t n = strange_receive(c->fd, c->in + c->in_len, sizeof c->in - c->in_len, NULL, &surplus);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (n <= 0) {
+    if (n <= 0 || surplus) {
         conn_close(l, c);
         return;
     }

@@ -4,6 +4,8 @@
 #ifndef LINK_PEER_H
 #define LINK_PEER_H
 
+#include <sys/types.h>
+
 #include "base/buf.h"
 #include "base/mu.h"
 #include "link/link.h"
@@ -103,6 +105,26 @@ int kept_hear(struct link *l, struct peer *p, const struct frame *f) REQUIRES(&l
 /* Forgets what the agent said: it is gone. */
 void peer_reset(struct peer *p);
 void change_note(struct link *l, struct peer *p, uint32_t what) REQUIRES(&l->lock);
+
+/* --- strange.c --- */
+/* As recv, without waiting. The first descriptor that comes goes to *ret_fd if that is -1;
+ * *ret_surplus: there were others, or ret_fd is NULL and there were any. */
+ssize_t strange_receive(int socket, void *data, size_t len, int *ret_fd, bool *ret_surplus);
+/* Close what came from a stranger without ever waiting: a descriptor, a connection to him, a
+ * listening socket that he may be queued at. */
+void strange_drop(int fd);
+void strange_close(int socket);
+void strange_close_listener(int listener);
+static inline void auto_stranger(const int *socket)
+{
+    if (*socket >= 0)
+        strange_close(*socket);
+}
+static inline void auto_strange(const int *fd)
+{
+    if (*fd >= 0)
+        strange_drop(*fd);
+}
 
 /* --- loop.c --- */
 void *loop_run(void *link);

@@ -83,56 +83,25 @@ int link_wait_port(struct link *l, const struct sandbox_id *id, uint16_t port, i
     return err_set(err, ERR_TIMEOUT, "nothing listens on port %u in the sandbox", port);
 }
 
-/* Keeps the first descriptor that came with a message; true when there is more than that one. */
-static bool take_fds(struct msghdr *m, int *fd)
-{
-    bool surplus = m->msg_flags & MSG_CTRUNC;
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
-        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-            continue;
-        size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        for (size_t i = 0; i < count; i++) {
-            int got;
-            memcpy(&got, CMSG_DATA(c) + i * sizeof got, sizeof got);
-            if (*fd < 0) {
-                *fd = got;
-            } else {
-                (void)close(got);
-                surplus = true;
-            }
-        }
-    }
-    return surplus;
-}
-
 int stream_receive(int stream, uint8_t *data, size_t len, int *ret_fd, int64_t deadline_ms,
                    struct err *err)
 {
-    AUTO(fd) int unwanted = -1;
-    int *fd = ret_fd ? ret_fd : &unwanted;
     for (size_t got = 0; got < len;) {
-        union {
-            struct cmsghdr head;
-            char space[CMSG_SPACE(4 * sizeof(int))];
-        } control;
-        struct iovec io = { .iov_base = data + got, .iov_len = len - got };
-        struct msghdr m = { .msg_iov = &io,
-                            .msg_iovlen = 1,
-                            .msg_control = &control,
-                            .msg_controllen = sizeof control };
+        bool surplus;
         int ready = fd_wait(stream, POLLIN, deadline_ms);
         if (ready == 0)
             return err_set(err, ERR_TIMEOUT, "the sandbox's agent did not answer in time");
-        ssize_t n = ready < 0 ? -1 : recvmsg(stream, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+        ssize_t n =
+            ready < 0 ? -1 : strange_receive(stream, data + got, len - got, ret_fd, &surplus);
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
             continue;
         if (n <= 0)
             return err_set(err, ERR_UNAVAILABLE, "the sandbox's agent went away");
-        if (take_fds(&m, fd))
+        if (surplus)
             return err_set(err, ERR_UNAVAILABLE, "the sandbox's agent sent nonsense");
         got += (size_t)n;
     }
-    return unwanted < 0 ? 0 : err_set(err, ERR_UNAVAILABLE, "the sandbox's agent sent nonsense");
+    return 0;
 }
 
 static int sock_number(int fd, int option)
@@ -181,8 +150,8 @@ int link_connect(struct link *l, const struct sandbox_id *id, uint16_t port, int
 {
     uint8_t frame[FRAME_HEADER + 10], head[FRAME_HEADER];
     uint64_t number;
-    AUTO(fd) int stream = -1;
-    AUTO(fd) int fd = -1;
+    AUTO(stranger) int stream = -1;
+    AUTO(strange) int fd = -1;
     int64_t latest = clock_mono_ms() + LINK_STREAM_MS;
     deadline_ms = deadline_ms < latest ? deadline_ms : latest;
     frame_header(frame, FRAME_CONNECT, 10);

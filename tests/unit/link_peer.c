@@ -1,5 +1,8 @@
 /* Who is let in and who is not; daemons that restart, agents that lie, code that kills its
  * guardian. */
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
 #include "agentrig.h"
 
 static void check_strangers(void)
@@ -47,6 +50,81 @@ static void check_strangers(void)
     for (size_t i = 1; i < 2 * LINK_PENDING_MAX; i++)
         (void)close(silent[i]);
     CHECK(link_ready(lnk, &id));
+}
+
+/* A connection that takes an hour to close: it lingers, and its peer does not read. */
+static int make_lingering(int *ret_peer)
+{
+    struct sockaddr_in addr = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t len = sizeof addr;
+    struct linger hour = { .l_onoff = 1, .l_linger = 3600 };
+    AUTO(fd) int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK(bind(listener, (struct sockaddr *)&addr, len) == 0 && listen(listener, 1) == 0 &&
+          getsockname(listener, (struct sockaddr *)&addr, &len) == 0 &&
+          connect(fd, (struct sockaddr *)&addr, len) == 0);
+    *ret_peer = accept(listener, NULL, NULL);
+    static char much[256 * KIB];
+    while (send(fd, much, sizeof much, MSG_DONTWAIT) > 0)
+        ;
+    CHECK(setsockopt(fd, SOL_SOCKET, SO_LINGER, &hour, sizeof hour) == 0);
+    return fd;
+}
+
+/* Descriptors that a stranger sends must not cost us the time that it takes to close them. */
+static void check_gifts(void)
+{
+    static const struct {
+        const char *name;
+        size_t before; /* bytes that go ahead */
+        bool hello, stay;
+    } rows[] = {
+        { "with the first byte", 0, false, false },
+        { "behind the hello", 0, true, false },
+        { "unread, when the sandbox goes", 0, true, true },
+        { "in the middle of a hello", 20, false, false },
+    };
+    struct sandbox_id keep = id;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        uint8_t key[FRAME_SECRET] = { 1 };
+        sandbox_id_new(&id);
+        rig_socket();
+        CHECK(link_expect(lnk, &id, key, false, &err) == 0);
+        struct frame_hello h = { .kind = HELLO_STREAM };
+        int peer, gift = make_lingering(&peer);
+        int fd = dial(rows[i].hello && !rows[i].stay ? &h : NULL);
+        if (rows[i].before > 0) {
+            uint8_t start[FRAME_HEADER + FRAME_HELLO_LEN] = { 0 };
+            frame_header(start, FRAME_HELLO, FRAME_HELLO_LEN);
+            CHECK(send(fd, start, rows[i].before, MSG_NOSIGNAL) > 0);
+        }
+        union {
+            struct cmsghdr head;
+            char space[CMSG_SPACE(sizeof(int))];
+        } control = { .head = { .cmsg_level = SOL_SOCKET,
+                                .cmsg_type = SCM_RIGHTS,
+                                .cmsg_len = CMSG_LEN(sizeof(int)) } };
+        memcpy(CMSG_DATA(&control.head), &gift, sizeof gift);
+        struct iovec io = { .iov_base = (char[]){ "x" }, .iov_len = 1 };
+        struct msghdr m = { .msg_iov = &io,
+                            .msg_iovlen = 1,
+                            .msg_control = &control,
+                            .msg_controllen = sizeof control };
+        (void)sendmsg(fd, &m, MSG_NOSIGNAL);
+        (void)close(gift);
+        int64_t began = clock_mono_ms();
+        if (rows[i].stay)
+            link_forget(lnk, &id);
+        CHECK_ROW(rows[i].name, is_closed(fd));
+        link_forget(lnk, &id);
+        id = keep;
+        rig_socket();
+        struct run r = RUN_INIT;
+        collect(spawn("true", 0, 0), &r);
+        CHECK_ROW(rows[i].name, r.exited && clock_mono_ms() - began < SOON);
+        run_release(&r);
+        (void)close(peer);
+    }
 }
 
 /* An agent that was taken over: whatever it says, the daemon neither hangs nor falls. */
@@ -210,6 +288,7 @@ int main(void)
     CHECK_ROW("started over, its agent knows the secret",
               link_wait_ready(lnk, &id, soon(), &err) == 0);
     check_strangers();
+    check_gifts();
     int silent = dial(NULL);
     check_liar();
     check_old_kernel();

@@ -15,13 +15,13 @@ static size_t open_fds(void)
 }
 
 /* Listens on each address, prints its port, echoes one connection after the other. */
-#define SERVER                                                                      \
-    "python3@-c@import socket,sys\n"                                                \
-    "s=socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET)\n"  \
-    "s.bind((sys.argv[1],0)); s.listen(64); print(s.getsockname()[1],flush=True)\n" \
-    "while True:\n"                                                                 \
-    " c=s.accept()[0]\n"                                                            \
-    " while (d:=c.recv(65536)): c.sendall(d)\n"                                     \
+#define SERVER                                                                        \
+    "python3@-c@import socket,sys\n"                                                  \
+    "s=socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET)\n"    \
+    "s.bind((sys.argv[1],0)); s.listen(1024); print(s.getsockname()[1],flush=True)\n" \
+    "while True:\n"                                                                   \
+    " c=s.accept()[0]\n"                                                              \
+    " while (d:=c.recv(65536)): c.sendall(d)\n"                                       \
     " c.close()@"
 
 static uint16_t serve(const char *addr, int *ret_stream)
@@ -355,7 +355,7 @@ static int make_fd(int pass)
 
 static void send_lie(int stream, const struct lie *lie)
 {
-    int fd = lie->pass == NO_FD ? -1 : make_fd(lie->pass);
+    int fd = lie->pass == NO_FD ? -1 : make_fd((int)lie->pass);
     int count = lie->pass == NO_FD ? 0 : lie->pass == RIGHT_TWICE ? 2 : lie->pass == MANY ? 200 : 1;
     union {
         struct cmsghdr head;
