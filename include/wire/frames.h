@@ -121,7 +121,8 @@ enum spawn_flags {
      * is lost: a slow reader slows the process, as one that is not kept. Without a stream the
      * process is never slowed; the oldest output goes. An attached stream takes the place of the
      * one before, which is closed. stdin stays open until FRAME_EOF, whatever becomes of streams;
-     * what was sent and not taken yet is taken before what a later stream sends. */
+     * what an earlier stream sent and the process has not taken yet (64 KiB of it) is taken before
+     * what a later one sends. */
     SPAWN_KEEP = 1 << 2,
     /* As a command of its stream, but when the stream ends while it, or a descendant, listens on a
      * TCP port, it becomes a kept process and its timeout is off. All of its last LINK_RING bytes

@@ -110,7 +110,9 @@ static void check_gifts(void)
                             .msg_iovlen = 1,
                             .msg_control = &control,
                             .msg_controllen = sizeof control };
-        (void)sendmsg(fd, &m, MSG_NOSIGNAL);
+        struct linger none = { 0 };
+        if (sendmsg(fd, &m, MSG_NOSIGNAL) < 0) /* it was too late; then it is ours to close */
+            (void)setsockopt(gift, SOL_SOCKET, SO_LINGER, &none, sizeof none);
         (void)close(gift);
         int64_t began = clock_mono_ms();
         if (rows[i].stay)
