@@ -1,16 +1,16 @@
 """The edge before real apps: routing, streaming, limits, and sandboxes that come and go."""
 import hashlib
-import json
+import http.client
 import os
-import socket
 import threading
 import time
 
 import pytest
 
-from edge import Edge, edge_port, host_of
+import preview_app
+from edge import Edge, host_of
 from preview_app import service
-from sandboxd import Raw, Sandbox, SLOW, together, until
+from sandboxd import SLOW, Sandbox, together, until
 
 
 @pytest.fixture
@@ -62,16 +62,17 @@ def test_an_app_on_loopback_only(make_sandbox):
     assert got["sha256"] == hashlib.sha256(data).hexdigest()
 
 
-def test_ports_nobody_declared(make_sandbox):
-    s = make_sandbox(ports=[3000], services=[service(3000), service(4321)])
+def test_ports_nobody_declared(make_daemon):
+    d = make_daemon(SANDBOXD_PORT_WAIT="1s")
+    s = Sandbox.create(d, ports=[3000], services=[service(3000), service(4321)])
+    Edge(s, 3000).get().expect(200)
     assert Edge(s, 4321).get().expect(200).text.startswith("app 4321")
     r = Edge(s, 4999).get(expect=502)
     assert "3000" in r.text and "4321" in r.text and "4999" in r.text
 
 
-def test_the_agents_socket_is_no_port(app):
-    for port in (1, 22, 2375, 9090, 65535):
-        assert Edge(app, port).get().status == 502
+    replies = together(*[Edge(s, port).get for port in (1, 22, 2375, 9090, 65535)])
+    assert {r.status for r in replies} == {502}
 
 
 def test_each_situation_says_so(app):
@@ -195,34 +196,32 @@ def test_an_address_that_changes_hands(make_daemon):
     """Clients hammer A while it stops and B starts, over and over: never a byte of B (T-60)."""
     d = make_daemon()
     a = Sandbox.create(d, ports=[3000], services=[service(3000)])
-    b = Sandbox.create(d, ports=[3000], services=[service(3000)])
-    mark = {s.id: Edge(s).get().expect(200) and s.id for s in (a, b)}
-    wrong, stop = [], threading.Event()
+    code = preview_app.CODE.replace("app %d", "other %d")
+    b = Sandbox.create(d, ports=[3000], services=[
+        {"name": "other", "port": 3000, "cmd": ["python3", "-c", code, "3000", "0.0.0.0"]}])
+    assert Edge(a).get().text.startswith("app ") and Edge(b).get().text.startswith("other ")
+    wrong, served, stop = [], [], threading.Event()
 
     def hammer():
-        e = Edge(a, timeout=30)
+        e = Edge(a)
         while not stop.is_set():
             try:
-                r = e.get("/seen/x")
-            except OSError:
+                r = e.get()
+            except (OSError, http.client.HTTPException): # cut with its sandbox
                 continue
-            if r.status == 200:
-                hosts = [v for k, v in json.loads(r.body)["headers"] if k.lower() == "host"]
-                boots.add(e.get("/").text if False else hosts[0])
-            elif r.status not in (502, 503):
-                wrong.append(r)
+            good = r.text.startswith("app ") if r.status == 200 else r.status in (502, 503)
+            (served if good else wrong).append(r)
 
-    boots = set()
     threads = [threading.Thread(target=hammer) for _ in range(4)]
     for t in threads:
         t.start()
     try:
-        for _ in range(5):
-            b.stop()
-            a.stop()
-            together(b.start, a.start)
+        for _ in range(8): # the addresses change hands when the other comes up first
+            together(a.stop, b.stop)
+            b.start()
+            a.start()
     finally:
         stop.set()
         for t in threads:
-            t.join(60 * SLOW)
-    assert not wrong and boots <= {host_of(a)} and mark
+            t.join(90 * SLOW)
+    assert not wrong and len(served) > 20

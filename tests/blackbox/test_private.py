@@ -4,26 +4,22 @@ import urllib.parse
 
 import pytest
 
+import sandboxd
 from edge import Edge, host_of
 from preview_app import service
-from sandboxd import SLOW, Sandbox
+from sandboxd import SLOW
 
 TOKENS = "one:first-secret-1,two:second-secret-2"
 
 
 @pytest.fixture(scope="module")
 def _tenants():
-    import sandboxd
     d = sandboxd.Daemon(SANDBOXD_API_AUTH_DISABLED="false", SANDBOXD_API_TOKENS=TOKENS)
     try:
-        yield d.start("first-secret-1") if False else _start(d)
+        d.start()
+        yield d
     finally:
         d.close()
-
-
-def _start(d):
-    d.start()
-    return d
 
 
 @pytest.fixture
