@@ -1,16 +1,17 @@
 """Tokens and tenants: who may ask, and that what is another's looks like what is not there."""
 
+import pathlib
 import re
-import socket
+import subprocess
 
 import pytest
 
-from sandboxd import Daemon, Sandbox, new_id, raw_exchange
+from sandboxd import Daemon, Sandbox, raw_exchange
 
 pytestmark = pytest.mark.quick
 
 MISSING = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
-SECRETS = {"alice": ["alice-secret-1", "alice-secret-2"], "bob": ["bob=secret:with,no"[:15]],
+SECRETS = {"alice": ["alice-secret-1", "alice-secret-2"], "bob": ["bob=secret:with"],
            "carol": ["x" * 200]}
 
 
@@ -57,7 +58,8 @@ def test_the_authorization_header(guarded, header, status):
         assert replies[0].status == status, replies
         if status == 401:
             error = replies[0].json()["error"]
-            assert error == "unauthorized" if path == "/sandboxes" else error["code"] == "unauthorized"
+            code = error["code"] if path.startswith("/v1") else error
+            assert code == "unauthorized"
 
 
 def test_two_authorization_headers_are_refused(guarded):
@@ -132,7 +134,6 @@ INNER = {"{share}": MISSING, "{process}": MISSING, "{service}": "web"}
 
 
 def routes(daemon):
-    import subprocess
     out = subprocess.run([daemon.binary, "--print-routes"], capture_output=True, text=True,
                          check=True).stdout
     return re.findall(r"^([A-Z]+) +(/\S*)", out, re.M)
@@ -170,7 +171,7 @@ def test_the_matrix_of_routes_and_tenants(guarded):
         assert nobody.status == 401, route
         assert shape(nobody, box.id) == shape(ask(guarded.client(), MISSING), MISSING)
         foreign, missing = ask(bob, box.id), ask(bob, MISSING)
-        assert foreign.status == 404 or (foreign.status == 400 and heard[0] == 400), (route, foreign)
+        assert foreign.status in ((400, 404) if heard[0] == 400 else (404,)), (route, foreign)
         assert shape(foreign, box.id) == shape(missing, MISSING), route
         if route == "POST /sandbox/{id}/purge":
             assert box.workspace.exists()
@@ -184,7 +185,8 @@ def test_lists_and_filters_show_only_the_tenants_own(guarded, box):
     bob = guarded.client(SECRETS["bob"][0])
     for query in "", "?status=running", "?external_user_id=u", "?metadata.k=v":
         assert bob.get("/v1/sandboxes" + query).json()["sandboxes"] == []
-        assert box.id in [s["id"] for s in box.client.get("/v1/sandboxes" + query).json()["sandboxes"]]
+        own = box.client.get("/v1/sandboxes" + query).json()["sandboxes"]
+        assert box.id in [s["id"] for s in own]
     assert bob.get("/sandboxes").json() == []
     page = box.client.get("/v1/sandboxes?limit=1").json()
     if page["next_cursor"]:
@@ -193,7 +195,7 @@ def test_lists_and_filters_show_only_the_tenants_own(guarded, box):
 
 
 def test_an_id_of_another_tenant_cannot_be_taken(guarded, box):
-    """T-42: neither while it lives nor by the workspace that it leaves; and who has it is not told."""
+    """T-42: neither while it lives nor by the workspace that it leaves; its owner is not told."""
     bob = guarded.client(SECRETS["bob"][0])
     reply = bob.post("/v1/sandboxes", {"id": box.id})
     assert reply.status == 409 and "alice" not in reply.text
@@ -226,7 +228,6 @@ def test_secrets_are_kept_nowhere(guarded, box):
     pid = guarded.process.pid
     environ = open(f"/proc/{pid}/environ", "rb").read().decode(errors="replace")
     cmdline = open(f"/proc/{pid}/cmdline", "rb").read().decode(errors="replace")
-    import pathlib
     stored = b"".join(p.read_bytes() for p in pathlib.Path(guarded.data_dir, "state").iterdir()
                       if p.is_file()).decode("latin-1")
     for word in words:
@@ -235,17 +236,12 @@ def test_secrets_are_kept_nowhere(guarded, box):
 
 
 def test_wildcard_bind_with_tokens_serves_only_listed_hosts(make_daemon):
-    port = None
-    d = make_daemon(start=False, SANDBOXD_API_AUTH_DISABLED=None, SANDBOXD_API_TOKENS="a:secret-abc",
-                    SANDBOXD_API_HOSTS="box.example,10.1.2.3")
-    port = d.port
-    d.env["SANDBOXED_API_BIND"] = f"0.0.0.0:{port}"
+    d = make_daemon(start=False, SANDBOXD_API_AUTH_DISABLED=None,
+                    SANDBOXD_API_TOKENS="a:secret-abc", SANDBOXD_API_HOSTS="box.example,10.1.2.3")
+    d.env["SANDBOXED_API_BIND"] = f"0.0.0.0:{d.port}"
     d.start()
     for host, status in [("box.example", 200), ("BOX.example:1", 200), ("10.1.2.3", 200),
                          ("localhost", 200), ("0.0.0.0", 421), ("other.example", 421)]:
         reply = d.get("/v1/sandboxes", headers={"Host": host, "Authorization": "Bearer secret-abc"})
         assert reply.status == status, host
     assert d.get("/v1/sandboxes").status == 401
-    with socket.create_connection(("127.0.0.1", port)):
-        pass
-    assert new_id() != new_id()

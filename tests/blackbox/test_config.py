@@ -1,4 +1,4 @@
-"""The command line, the settings, and what stops a start: exit status and the words that go with it."""
+"""The command line, the settings, and what stops a start: exit status and words."""
 
 import hashlib
 import os

@@ -96,7 +96,8 @@ def test_argv_and_string(box):
 
 
 def test_strange_argv_arrives_unchanged(box):
-    strange = ["\u20ac\U0001f600", "\x01\x7f\x1b[0m", "\u202e", "a\tb\r\nc", " ", "--", "x" * 100000,
+    strange = ["\u20ac\U0001f600", "\x01\x7f\x1b[0m", "\u202e", "a\tb\r\nc", " ", "--",
+               "x" * 100000,
                "`id`", "$(id)", ";", "|", "{}", "\ufeff", "%s%n", "\\x00"]
     script = "import sys,json;print(json.dumps(sys.argv[1:]))"
     got = run(box, ["python3", "-c", script, *strange])
@@ -411,8 +412,8 @@ def test_a_half_closed_client_is_still_answered(daemon, box):
     go = f"go{next(unique)}"
     body = json.dumps({"cmd": f"until [ -e {go} ]; do sleep 0.05; done; echo done"}).encode()
     with socket.create_connection(daemon.address, timeout=20) as s:
-        s.sendall(f"POST /sandbox/{box.id}/exec HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
-                  f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        s.sendall(f"POST /sandbox/{box.id}/exec HTTP/1.1\r\nHost: localhost\r\n"
+                  f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
         s.shutdown(socket.SHUT_WR)
         # Several rounds of the daemon's look for gone clients pass before the command may end.
         shell(box, f"sleep 2.5; touch {go}")
@@ -462,8 +463,7 @@ def test_exec_wakes_a_stopped_sandbox(box):
 def test_execs_at_once_wake_a_sandbox_once(daemon, box):
     box.stop()
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        jobs = [pool.submit(run, box, ["sh", "-c", f"echo {n}; cat /proc/sys/kernel/random/boot_id >/dev/null"])
-                for n in range(16)]
+        jobs = [pool.submit(run, box, ["echo", str(n)]) for n in range(16)]
         assert [j.result()["stdout"] for j in jobs] == [f"{n}\n" for n in range(16)]
     assert len(daemon.containers(box.id)) == 1
 
@@ -535,7 +535,8 @@ def test_agent_is_out_of_reach(box):
     script = """
 import socket, os
 ok = 0
-for hello in (b"", b"\\0" * 50, os.urandom(50), b"\\x2a\\0\\0\\0\\x01\\x01\\0\\0" + b"\\x01\\0" + bytes(40)):
+hello = b"\\x2a\\0\\0\\0\\x01\\x01\\0\\0" + b"\\x01\\0" + bytes(40)
+for hello in (b"", b"\\0" * 50, os.urandom(50), hello):
     s = socket.socket(socket.AF_UNIX); s.settimeout(10)
     s.connect("/.sandboxed/run/agent.sock"); s.sendall(hello)
     s.shutdown(socket.SHUT_WR)

@@ -1,4 +1,4 @@
-"""Files of a workspace: the one path rule, durable writes, and no way out (R1, T-1 to T-5, T-10)."""
+"""Files of a workspace: one path rule, durable writes, no way out (R1, T-1 to T-5, T-10)."""
 
 import hashlib
 import json
@@ -71,7 +71,8 @@ GOOD_PATHS = [
     ("plain.txt", "workspace/app/plain.txt"), ("./dot.txt", "workspace/app/dot.txt"),
     ("a//b.txt", "workspace/app/a/b.txt"), ("a/../c.txt", "workspace/app/c.txt"),
     ("new/dirs/down/d.txt", "workspace/app/new/dirs/down/d.txt"),
-    ("workspace/app/e.txt", "workspace/app/e.txt"), ("workspace/other/f.txt", "workspace/other/f.txt"),
+    ("workspace/app/e.txt", "workspace/app/e.txt"),
+    ("workspace/other/f.txt", "workspace/other/f.txt"),
     ("/home/sandbox/g.txt", "g.txt"), ("/home/sandbox/.config/h", ".config/h"),
     ("/home//sandbox/./x/../i.txt", "i.txt"),
     ("/home/sandbox/workspace/app/j.txt", "workspace/app/j.txt"),
@@ -126,8 +127,6 @@ def test_paths_that_lead_nowhere(box, path, code):
     for reply in (box.put_file(path, b"x", expect=400), box.get_file(path, expect=400),
                   box.delete_file(path, expect=400), listing(box, path).expect(400),
                   box.client.put(f"{box.v1}/files", {"path": path, "content": "x"}).expect(400)):
-        if isinstance(reply, type(None)):
-            continue
         assert reply.code == code, reply
     assert sorted(os.listdir(box.workspace)) == before
 
@@ -141,7 +140,8 @@ def test_odd_queries_and_bodies(box):
         ("?path=workspace", b"x", 400),
         ("", b"{}", 400), ("", b'{"path":"a"}', 400), ("", b'{"content":"a"}', 400),
         ("", b'{"path":1,"content":"a"}', 400), ("", b'{"path":"a","content":1}', 400),
-        ("", b'{"path":"a","content":"b","nope":1}', 400), ("", b'{"path":"a","content":"b","append":1}', 400),
+        ("", b'{"path":"a","content":"b","nope":1}', 400),
+        ("", b'{"path":"a","content":"b","append":1}', 400),
         ("", b'{"path":"a\\u0000","content":"b"}', 400), ("", b"[]", 400), ("", b"nope", 400),
         ("", json.dumps({"path": "a/" * 3000 + "a", "content": "x"}).encode(), 400),
         ("", json.dumps({"path": "a", "content": "x" * 1500000}).encode(), 413),
@@ -216,7 +216,8 @@ def test_listing(box):
     deep = listing(box, "l", recursive="true").expect(200).json()["entries"]
     by_path = {e["path"]: e for e in deep}
     assert {"l/sub", "l/sub/deep", "l/sub/deep/empty", "l/sub/six"} <= by_path.keys()
-    assert not [p for p in by_path if "node_modules" in p or ".git" in p or "dist" in p or ".vite" in p]
+    skipped = {"node_modules", ".git", "dist", ".vite"}
+    assert not [p for p in by_path if skipped & set(p.split("/"))]
     assert by_path["l/sub/six"]["size"] == 6
     assert names(box, "l/sub/deep") == ["l/sub/deep/empty"]
     box.exec("mkdir app/l/void")
@@ -293,7 +294,8 @@ def test_much_data_streams_both_ways_in_flat_memory(daemon, box):
 
     path = f"{box.v1}/files?path=large"
     for headers in {"Content-Length": str(size)}, {}: # known and chunked
-        assert box.client.put(path, raw=blocks(), headers=headers).expect(200).json()["size"] == size
+        reply = box.client.put(path, raw=blocks(), headers=headers, expect=200)
+        assert reply.json()["size"] == size
         digest = hashlib.sha256()
         with box.client.stream("GET", f"{box.v1}/files/content?path=large") as s:
             assert int(s.headers["Content-Length"]) == size
@@ -405,7 +407,8 @@ def test_links_lead_nowhere(daemon, box, canary):
                                       ("DELETE", f"?path={q(path)}&recursive=true", {}),
                                       ("PUT", f"?path={q(path)}", {"raw": b"evil"})]:
                 assert 400 <= ask(method, query, **kw).status < 500, (method, path)
-    for query in "?path=links", "?path=links&recursive=true", "?recursive=true", "?path=/home/sandbox":
+    for query in ("?path=links", "?path=links&recursive=true", "?recursive=true",
+                  "?path=/home/sandbox"):
         reply = ask("GET", query).expect(200)
         for entry in reply.json()["entries"]:
             if entry["path"].removeprefix("links/") in links:
@@ -527,7 +530,8 @@ def test_swapping_directories_and_links_wins_no_race(daemon, box, canary):
             assert reply.status < 500, reply
             statuses.setdefault((method, query), set()).add(reply.status)
 
-    with box.exec_stream("python3", "-c", SWAPPER, str(root), cwd="/home/sandbox/workspace/app") as s:
+    with box.exec_stream("python3", "-c", SWAPPER, str(root),
+                         cwd="/home/sandbox/workspace/app") as s:
         events = s.sse()
         while next(events)[0] != "stdout":
             pass

@@ -8,8 +8,8 @@ import urllib.parse
 
 import pytest
 
-from sandboxd import (IMAGE, IMAGE_BARE, IMAGE_MUSL, SLOW, Sandbox, list_all, new_id, raw_exchange,
-                      together, until)
+from sandboxd import (IMAGE, IMAGE_BARE, IMAGE_MUSL, SLOW, Daemon, Sandbox, list_all, new_id,
+                      raw_exchange, together, until)
 
 MISSING = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
@@ -181,7 +181,8 @@ def test_delete_keeps_the_workspace_and_the_id_finds_it_again(daemon, make_sandb
     assert daemon.containers(box.id) == [] and (box.workspace / "mine").read_text() == "mine\n"
     reply = daemon.post("/v1/sandboxes", {"id": box.id, "external": {"user_id": "other"}})
     assert reply.status == 409 and "first-user" not in reply.text, reply
-    again = daemon.post("/v1/sandboxes", {"id": box.id.lower(), "external": {"user_id": "first-user"}})
+    again = daemon.post("/v1/sandboxes",
+                        {"id": box.id.lower(), "external": {"user_id": "first-user"}})
     assert again.expect(201).json()["id"] == box.id
     assert box.exec("cat ~/mine")["stdout"] == "mine\n"
     reply = daemon.post("/v1/sandboxes", {"id": box.id, "external": {"user_id": "first-user"}})
@@ -242,9 +243,8 @@ def test_keepalive(daemon, box):
 
 
 @pytest.fixture(scope="module")
-def many_rows(tmp_path_factory):
+def many_rows():
     """A daemon with 25 rows that cost no container: their image is missing, they end in error."""
-    from sandboxd import Daemon
     with Daemon(SANDBOXD_IMAGE="sandboxed-test-missing:1", SANDBOXD_IMAGES=IMAGE).start() as d:
         for n in range(25):
             reply = d.post("/v1/sandboxes", {

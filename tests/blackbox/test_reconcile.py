@@ -1,11 +1,13 @@
 """Rows stay true whatever happens to containers, the Engine or the daemon (F-10 to F-13)."""
 
+import shutil
+import tempfile
 import time
 
 import pytest
 
 import engine_proxy as faults
-from sandboxd import SLOW, Sandbox, new_id, together, until
+from sandboxd import DATA_PREFIX, SLOW, Daemon, Sandbox, list_all, new_id, together, until
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def noticed(box, status="stopped", seconds=1.0):
 def match(daemon):
     """I2: containers and rows one to one, states equal."""
     def differences():
-        rows = {s["id"]: s["status"] for s in daemon.get("/v1/sandboxes?limit=1000").json()["sandboxes"]}
+        rows = {s["id"]: s["status"] for s in list_all(daemon.client())}
         boxes = {}
         for c in daemon.containers():
             boxes.setdefault(c["Labels"].get("sandboxed.id"), []).append(c)
@@ -193,8 +195,9 @@ def test_engine_away_is_said_within_two_seconds_and_ends_by_itself(engine_proxy,
     asleep.stop()
     engine_proxy.refuse()
     for method, path, body in [
-        ("POST", "/v1/sandboxes", {}), ("POST", "/sandbox", {}), ("POST", asleep.v1 + "/start", None),
-        ("POST", box.v1 + "/stop", None), ("POST", f"/sandbox/{asleep.id}/exec", {"cmd": ["true"]}),
+        ("POST", "/v1/sandboxes", {}), ("POST", "/sandbox", {}),
+        ("POST", asleep.v1 + "/start", None), ("POST", box.v1 + "/stop", None),
+        ("POST", f"/sandbox/{asleep.id}/exec", {"cmd": ["true"]}),
         ("DELETE", f"/sandbox/{box.id}", None),
     ]:
         began = time.monotonic()
@@ -293,9 +296,6 @@ def test_a_reply_that_is_lost_or_spoilt_makes_nothing_twice(faulty, pattern, act
 @pytest.fixture(scope="module")
 def faulty():
     """A daemon behind a proxy of its own, shared by the rows of the table above."""
-    import shutil
-    import tempfile
-    from sandboxd import DATA_PREFIX, Daemon
     home = tempfile.mkdtemp(prefix=DATA_PREFIX)
     with faults.EngineProxy(home + "/engine.sock") as proxy:
         with Daemon(DOCKER_HOST=proxy.docker_host) as d:
@@ -361,8 +361,10 @@ def test_hands_in_the_works(make_daemon, engine):
     def user(box):
         client = Sandbox(d, box.id)
         while time.monotonic() < end:
-            client.client.post(f"/sandbox/{box.id}/exec", {"cmd": "echo up"}).expect(200, 409, 503)
-            client.start(expect=(200, 409, 503))
+            # 504: the container was taken away while its agent was waited for.
+            client.client.post(f"/sandbox/{box.id}/exec", {"cmd": "echo up"}).expect(
+                200, 409, 503, 504)
+            client.start(expect=(200, 409, 503, 504))
 
     def vandal():
         n = 0

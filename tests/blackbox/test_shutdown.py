@@ -1,5 +1,6 @@
 """TERM: what is under way ends or is told, sandboxes stay (F-23)."""
 
+import http.client
 import signal
 import socket
 import threading
@@ -187,8 +188,6 @@ def test_term_under_load_loses_no_answered_request(own):
         own.expect_exit = True
         own.process.wait(30 * SLOW)
         stop.set()
-
-    import http.client
 
     def guarded(n):
         try:
