@@ -87,7 +87,7 @@ void files_chmod(struct req *r)
     struct file_stat st;
     const struct file_chmod_body *b = req_object(r);
     AUTO(fd) int root = -1;
-    unsigned mode;
+    unsigned mode = 0;
     if (parse_mode(b->mode, &mode, &err) < 0) {
         req_fail(r, &err);
         return;
