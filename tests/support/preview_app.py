@@ -14,6 +14,7 @@ BOOT = os.urandom(4).hex()
 
 class App(http.server.BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
+    wbufsize = 65536 # head and body in one piece: whole or not at all when the app is killed
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_):
@@ -62,12 +63,14 @@ class App(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Type", "text/event-stream")
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
+            self.wfile.flush()
             for n in range(int(query[2:])):
                 data = b"data: %d\n\n" % n
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
                 self.wfile.flush()
                 time.sleep(0.05)
             self.wfile.write(b"0\r\n\r\n")
+            self.wfile.flush()
         elif path == "/ws":
             key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
             accept = base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()
