@@ -341,18 +341,17 @@ go_back() {
         esac
     done
     load_settings
-    compose stop sandboxd
+    docker rm -f "$(container_of sandboxd)"
     if up_daemon; then
         return 0
     fi
-    compose stop sandboxd
+    docker rm -f "$(container_of sandboxd)"
     mv "$SANDBOXED_DATA_DIR/state" "$backup/state-of-the-failed-upgrade" &&
         cp -a --reflink=auto "$backup/state" "$SANDBOXED_DATA_DIR/state" &&
         up_daemon
 }
 
 start_daemon() {
-    local failed
     if [ -z "$running" ]; then
         step "Daemon" up_daemon ||
             die "the daemon is not ready" "its log is above; correct $ENV_FILE and run this again"
@@ -371,12 +370,10 @@ start_daemon() {
     if step "New daemon" up_daemon; then
         return
     fi
-    failed=$(docker image inspect -f '{{.Id}}' "$DAEMON_IMAGE")
     step "Old daemon" go_back ||
         die "neither the new daemon nor the old one gets ready" \
             "backup: $(cat "$SANDBOXED_DATA_DIR/install/last-backup")"
-    [ "$failed" = "$(docker image inspect -f '{{.Id}}' "$DAEMON_IMAGE")" ] ||
-        docker rmi "$failed" >/dev/null 2>&1 || true
+    image_tidy "$DAEMON_IMAGE"
     die "the new daemon was not ready within $READY_S s; the old one and its settings are back" \
         "why: $LOG"
 }
@@ -467,4 +464,7 @@ copy_authorities
 get_images
 start_daemon
 step "Traefik" up_traefik || die "Traefik does not come up" "its log is above"
+for name in "$DAEMON_IMAGE" "${DAEMON_IMAGE%:*}:build" "$TRAEFIK_IMAGE" "$SANDBOXD_IMAGE"; do
+    image_tidy "$name"
+done
 next_steps

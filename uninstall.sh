@@ -52,12 +52,15 @@ data_is_ours() {
 
 remove_images() {
     local name
-    for name in "$SANDBOXD_IMAGE" "$DAEMON_IMAGE" "${DAEMON_IMAGE%:*}:previous"; do
+    for name in "$SANDBOXD_IMAGE" "$DAEMON_IMAGE" "${DAEMON_IMAGE%:*}:previous" \
+        "${DAEMON_IMAGE%:*}:build"; do
         ! docker rmi "$name" >/dev/null 2>&1 || say "  image $name"
+        image_tidy "$name"
     done
     # Of those that others may use, too: what was not there before, unless something runs from it.
     while read -r kind name; do
         [ "$kind" = image ] && docker rmi "$name" >/dev/null 2>&1 && say "  image $name"
+        image_tidy "$name"
     done < <(tac "$SANDBOXED_DATA_DIR/install/made" 2>/dev/null) || true
 }
 

@@ -11,4 +11,6 @@ cd "$tree"
 cp -R --parents CMakeLists.txt CMakePresets.json include src scripts/packages.build \
     deploy/healthcheck deploy/traefik "$context"
 cp deploy/Dockerfile "$context"
-image_build "${1:-sandboxd-control-plane:1.0.0}" "$context"
+name=${1:-sandboxd-control-plane:1.0.0}
+image_build "${name%:*}:build" "$context" --target build
+image_build "$name" "$context"

@@ -33,4 +33,4 @@ chmod 0755 "$root"
 apt-config dump --format '%f "%v";%n' Acquire::http::Proxy >"$root/etc/apt/apt.conf.d/90proxy"
 [ -s "$root/etc/apt/apt.conf.d/90proxy" ] || rm "$root/etc/apt/apt.conf.d/90proxy"
 tar --numeric-owner -C "$root" -c . |
-    docker import -c 'CMD ["bash"]' -c 'LABEL sandboxed.made=true' - "$name"
+    docker import -c 'CMD ["bash"]' -c 'LABEL sandboxed.name='"$name" - "$name"

@@ -11,11 +11,11 @@ image_label() { # image, label
     docker image inspect -f "{{index .Config.Labels \"$2\"}}" "$1" 2>/dev/null || true
 }
 
-# name, context, options of docker build. The base is part of what an image is built from. Stages
-# that end with "ARG NAME, LABEL sandboxed.stage=${NAME}" are removed afterwards: the next build
-# happens only when something has changed, and they can be large.
+# name, context, options of docker build. The base is part of what an image is built from. What a
+# Dockerfile makes after "ARG NAME, LABEL sandboxed.stage=${NAME}" is removed afterwards, unless it
+# has a name: the next build happens only when something has changed, and stages can be large.
 image_build() {
-    local name=$1 context=$2 source old p
+    local name=$1 context=$2 source p status=0
     shift 2
     "$(dirname "${BASH_SOURCE[0]}")/base-image.sh"
     source=$({
@@ -27,17 +27,20 @@ image_build() {
         echo "$name: up to date"
         return
     fi
-    old=$(docker image inspect -f '{{.Id}}' "$name" 2>/dev/null || true)
     # The proxies of this machine are those of its builds; the builder keeps them out of the image.
     for p in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do
         [ -z "${!p:-}" ] || set -- "$@" --build-arg "$p"
     done
-    docker build --force-rm "$@" --build-arg "NAME=$name" -t "$name" \
-        --label sandboxed.made=true --label "sandboxed.source=$source" "$context"
-    docker image prune -f --filter "label=sandboxed.stage=$name" >/dev/null
-    # The image this one replaces, unless something runs from it or another name holds it.
-    [ -z "$old" ] || [ -n "$(docker image inspect -f '{{join .RepoTags " "}}' "$old" 2>&1)" ] ||
-        docker rmi "$old" >/dev/null 2>&1 || true
+    docker build --force-rm "$@" --build-arg "NAME=${name%:*}" -t "$name" \
+        --label "sandboxed.name=$name" --label "sandboxed.source=$source" "$context" || status=$?
+    docker image prune -f --filter "label=sandboxed.stage=${name%:*}" >/dev/null
+    image_tidy "$name"
+    return $status
+}
+
+# Images of this name that a later one has replaced, unless something runs from them.
+image_tidy() { # name
+    docker image prune -f --filter "label=sandboxed.name=$1" >/dev/null
 }
 
 # The certificates that this machine trusts besides its distribution's, one after the other.
