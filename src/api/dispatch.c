@@ -113,6 +113,15 @@ static int find_route(struct req *r, const char *method, struct err *err)
     return r->legacy ? 0 : check_parameters(r, err);
 }
 
+/* A proxy asks with its visitor's headers; such a route tells and changes nothing. */
+static bool for_proxies(const struct req *r, const char *method)
+{
+    struct route_args args;
+    char allow[64];
+    const struct route *t = NULL;
+    return route_find(method, r->uri, &t, &args, allow) == ROUTE_FOUND && (t->flags & ROUTE_PROXY);
+}
+
 static int check(struct req *r, const char *method, const char *version, int *ret_status,
                  struct err *err)
 {
@@ -121,17 +130,14 @@ static int check(struct req *r, const char *method, const char *version, int *re
         r->close = true;
         return -1;
     }
-    if (guard_host(&r->heads, r->api->config, err) < 0)
+    if (guard_host(&r->heads, r->api->config, err) < 0 ||
+        (!for_proxies(r, method) && guard_browser(&r->heads, r->api->config, !read_only, err) < 0))
         return -1;
     if (atomic_load(&r->api->stopping)) {
         r->close = true;
         return err_set(err, ERR_SHUTDOWN, "the daemon is shutting down");
     }
     if (find_route(r, method, err) < 0)
-        return -1;
-    /* A proxy asks with its visitor's headers; that route tells and changes nothing. */
-    if (!(r->route->flags & ROUTE_PROXY) &&
-        guard_browser(&r->heads, r->api->config, !read_only, err) < 0)
         return -1;
     if (r->route->body_max && r->heads.n_length && r->heads.length > r->route->body_max)
         return err_set(err, ERR_TOO_LARGE, "the body is %" PRIu64 " bytes, at most %u are allowed",

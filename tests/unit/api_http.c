@@ -482,7 +482,7 @@ static bool upload(const char *path, bool chunked, const char *block, size_t len
     sent = sent && (!chunked || http_send(fd, "0\r\n\r\n", 5));
     (void)http_read(fd, reply, sizeof(reply), NULL);
     (void)close(fd);
-    return sent && http_status(reply) == 200 && strstr(reply, "\"size\":67108864}");
+    return sent && http_status(reply) == 200 && strstr(reply, "\"size\":67108864,");
 }
 
 static void test_files(void)
@@ -524,10 +524,10 @@ static void test_files(void)
     } rows[] = {
         { "HEAD " SB "/files/content?path=big.bin", "", 200, "Content-Length: 67108864" },
         { "PUT " SB "/files", "{\"path\":\"a/b.txt\",\"content\":\"one\"}", 200,
-          "{\"path\":\"a/b.txt\",\"size\":3}" },
+          "{\"path\":\"a/b.txt\",\"size\":3," },
         { "PUT " SB "/files", "{\"path\":\"a/b.txt\",\"content\":\"two\",\"append\":true}", 200,
-          "\"size\":6}" },
-        { "PUT " SB "/files?path=a/b.txt&append=true", "!", 200, "\"size\":7}" },
+          "\"size\":6," },
+        { "PUT " SB "/files?path=a/b.txt&append=true", "!", 200, "\"size\":7," },
         { "GET " SB "/files/content?path=a/b.txt", "", 200, "onetwo!" },
         { "GET " SB "/files/content?path=/home/sandbox/workspace/app/a/b.txt", "", 200, "onetwo!" },
         { "GET " SB "/files?path=a", "", 200,
@@ -535,7 +535,7 @@ static void test_files(void)
         { "GET " SB "/files", "", 200, "\"path\":\"\",\"recursive\":false,\"truncated\":false," },
         { "GET " SB "/files?recursive=true", "", 200, "\"path\":\"a/b.txt\"" },
         { "GET " SB "/files?path=/home/sandbox", "", 200, "\"path\":\"/home/sandbox/workspace\"" },
-        { "PUT " SB "/files?path=empty", "", 200, "\"size\":0}" },
+        { "PUT " SB "/files?path=empty", "", 200, "\"size\":0," },
         { "PUT " SB "/files", "", 400, "path: is required" },
         { "PUT " SB "/files", "{\"path\":\"x\"}", 400, "content" },
         { "PUT " SB "/files?path=../../../etc/passwd", "x", 400, "path_escape" },
@@ -544,7 +544,7 @@ static void test_files(void)
         { "GET " SB "/files/content", "", 400, "path: is required" },
         { "GET " SB "/files?recursive=perhaps", "", 400, "recursive: " },
         { "GET " SB "/files?frob=1", "", 400, "frob: no such parameter" },
-        { "PUT " SB "/files?path=node_modules/x", "x", 200, "\"size\":1}" },
+        { "PUT " SB "/files?path=node_modules/x", "x", 200, "\"size\":1," },
         { "GET " SB "/files?all=true", "", 200, "\"path\":\"node_modules\"" },
         { "GET " SB "/files/content?path=nothing", "", 404, "not_found" },
         { "GET " SB "/files/content?path=a", "", 400, "error" },
