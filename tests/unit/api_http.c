@@ -524,7 +524,7 @@ static void test_files(void)
     } rows[] = {
         { "HEAD " SB "/files/content?path=big.bin", "", 200, "Content-Length: 67108864" },
         { "PUT " SB "/files", "{\"path\":\"a/b.txt\",\"content\":\"one\"}", 200,
-          "{\"path\":\"a/b.txt\",\"size\":3," },
+          "{\"path\":\"a/b.txt\",\"type\":\"file\",\"size\":3," },
         { "PUT " SB "/files", "{\"path\":\"a/b.txt\",\"content\":\"two\",\"append\":true}", 200,
           "\"size\":6," },
         { "PUT " SB "/files?path=a/b.txt&append=true", "!", 200, "\"size\":7," },
