@@ -81,8 +81,6 @@
 #define AGENT_DIAL_MAX_MS 500  /* ... so long: a restarted daemon has its agents back in a second \
                                 */
 #define AGENT_MONITORS_MAX 256 /* commands at once, detached ones too */
-#define AGENT_RING_PLAIN \
-    (128 * KIB)             /* output on its way, of a command that is not kept; a power of two */
 #define AGENT_FDS_MAX 65536 /* descriptors looked at to learn whether a command listens */
 #define AGENT_LISTENERS_MAX 1024  /* listening sockets looked at in one pass */
 #define AGENT_ERRANDS_MAX 256     /* connects under way at once */

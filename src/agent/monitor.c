@@ -3,10 +3,10 @@
  * descendants have ended. That of a kept process stays until it is forgotten: it lives on without a
  * stream, and PID 1 hands it each request for a new one.
  *
- * All memory is static. While somebody listens, a pipe is read only as far as the ring holds it for
- * him, so a slow reader slows the command and nobody else; while nobody does, the oldest output
- * goes. Nothing here blocks but poll: stdin that nobody takes does not hold up output, nor the
- * other way round.
+ * All memory is static. While somebody listens, a pipe is read only when what was read before has
+ * gone into the stream, so a slow reader slows the command and nobody else; while nobody does, the
+ * oldest output goes. Nothing here blocks but poll: stdin that nobody takes does not hold up
+ * output, nor the other way round.
  *
  * Being a subreaper, it inherits every orphan below it: "no descendant left" is what waitpid says.
  * Sandbox code has our uid and can kill us; the stream then ends without FRAME_EXIT, and PID 1, who
@@ -25,11 +25,8 @@
 #define KILL_ROUND_MS 10 /* between two rounds of KILL */
 /* The most that a pipe can hold without privileges: once all writers are ended, it has no more. */
 #define PIPE_MOST (1 * MIB)
-/* The ring is filled when it has this much room, not byte by byte. */
-#define ROOM_MIN (16 * KIB)
 
 struct monitor m;
-static size_t ring_size;
 static bool draining; /* the command and all below it are gone: the pipes get nothing more */
 static size_t drained[2];
 
@@ -72,21 +69,18 @@ void on_stream_gone(void)
 
 /* --- output --- */
 
-/* How much may be read into the ring now; 0: not before the stream has taken some. */
-static size_t room(void)
+/* Reading waits until all that was read is sent: frames are as large as can be, and nothing that is
+ * not sent yet is ever pushed out of the ring. */
+static bool is_full(void)
 {
-    size_t free = ring_size;
-    if (talk_listens())
-        free -= (size_t)(ring_next() - m.sent);
-    return free < ROOM_MIN ? 0 : free < CHUNK ? free : CHUNK;
+    return talk_listens() && m.sent < ring_next();
 }
 
 static void take_output(int *fd, bool of_err)
 {
-    size_t most = room();
-    if (*fd < 0 || most == 0)
+    if (*fd < 0 || is_full())
         return;
-    ssize_t n = ring_fill(*fd, of_err, most);
+    ssize_t n = ring_fill(*fd, of_err, CHUNK);
     if (n < 0 && errno == EINTR)
         return;
     if (n > 0)
@@ -214,7 +208,7 @@ static void conclude(void)
 
 static void wait_for_something(int64_t until)
 {
-    bool full = room() == 0;
+    bool full = is_full();
     struct pollfd p[6] = {
         [2] = { .fd = m.agent->signal_fd, .events = POLLIN },
         [3] = { .fd = full ? -1 : m.cmd.out_fd, .events = POLLIN },
@@ -247,8 +241,7 @@ static void prepare(const struct agent *a, const struct frame_spawn *spec, int c
     m.kept = spec->flags & SPAWN_KEEP;
     m.may_keep = spec->flags & SPAWN_KEEP_IF_LISTENING;
     m.timeout_at = m.kill_at = NEVER;
-    ring_size = m.kept || m.may_keep ? LINK_RING : AGENT_RING_PLAIN;
-    ring_init(ring_size);
+    ring_init(m.kept || m.may_keep ? LINK_RING : CHUNK);
 }
 
 _Noreturn void monitor_run(const struct agent *a, const struct frame_spawn *spec, int channel)

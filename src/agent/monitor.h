@@ -8,7 +8,7 @@
 
 #include "agent.h"
 
-#define CHUNK (64 * KIB)
+#define CHUNK (64 * KIB) /* read at once; a power of two */
 #define NEVER INT64_MAX
 
 struct monitor {

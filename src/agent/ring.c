@@ -79,8 +79,10 @@ size_t ring_run(uint64_t from, size_t most, bool *ret_of_err)
         most = (size_t)(ring.next - from);
     while (n < most) {
         size_t at = (from + n) & (ring.size - 1);
-        if (at % 8 == 0 && most - n >= 8 && marks[at / 8] == (of_err ? 0xff : 0))
-            n += 8;
+        uint64_t word;
+        memcpy(&word, marks + at / 64 * 8, sizeof word);
+        if (at % 64 == 0 && most - n >= 64 && word == (of_err ? UINT64_MAX : 0))
+            n += 64;
         else if (is_marked(from + n) == of_err)
             n++;
         else
