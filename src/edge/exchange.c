@@ -173,6 +173,8 @@ static bool move(struct buffer *from, struct buffer *to)
 static bool feed_request(struct client *c)
 {
     size_t used = 0;
+    if (c->state != CLIENT_WAIT && c->state != CLIENT_OPEN)
+        return false;
     if (c->upgraded)
         return move(&c->in, &c->up);
     if (c->request.done || (c->app_deaf && !c->answered))
@@ -198,20 +200,15 @@ static bool feed_request(struct client *c)
     return used > 0;
 }
 
-/* The next head, or more of the body. */
-static bool take_or_feed(struct client *c)
+static bool take_request(struct client *c)
 {
-    if (c->state == CLIENT_WAIT || c->state == CLIENT_OPEN)
-        return feed_request(c);
     if (c->state != CLIENT_IDLE && c->state != CLIENT_HEAD)
         return false;
     if (client_take(c))
         return true;
-    if (c->eof) {
+    if (c->eof)
         client_close(c);
-        return true;
-    }
-    return false;
+    return c->eof;
 }
 
 /* --- to and from the app --- */
@@ -323,6 +320,8 @@ static bool pass_final(struct client *c, const struct head *h, size_t size)
 static bool take_answer(struct client *c)
 {
     struct head h;
+    if (c->state != CLIENT_OPEN || !c->up_to || c->answered)
+        return false;
     size_t len = buffer_len(&c->back);
     ssize_t size = len > 0 ? head_size(buffer_at(&c->back), len, EDGE_HEAD_MAX) : 0;
     if (size == 0) {
@@ -355,9 +354,7 @@ static bool feed_response(struct client *c)
         return false;
     if (c->upgraded)
         return move(&c->back, &c->down);
-    if (!c->answered)
-        return take_answer(c);
-    if (c->response.done)
+    if (!c->answered || c->response.done)
         return false;
     if (body_feed(&c->response, buffer_at(&c->back), buffer_len(&c->back), &used) < 0) {
         exchange_cut(c);
@@ -473,7 +470,8 @@ void exchange_pump(struct client *c)
             continue;
         }
         static bool (*const steps[])(struct client * c) = {
-            pull_client, take_or_feed, push_app, pull_app, feed_response, push_client, settle,
+            pull_client, take_request,  feed_request, push_app, pull_app,
+            take_answer, feed_response, push_client,  settle,
         };
         for (size_t s = 0; s < sizeof steps / sizeof steps[0]; s++) {
             moved = steps[s](c) || moved;
