@@ -26,20 +26,21 @@ struct exporting {
     enum file_archive format;
 };
 
-static void export_head(struct exporting *x)
+static void export_name(struct exporting *x)
 {
     char text[128];
     (void)snprintf(text, sizeof(text), "attachment; filename=\"%s.%s\"", req_id(x->r)->text,
                    formats[x->format].suffix);
     req_header(x->r, "Content-Disposition", text);
-    req_stream_begin(x->r, 200, formats[x->format].type, STREAM_UNKNOWN);
 }
 
 static int on_archive(void *ctx, const void *data, size_t len)
 {
     struct exporting *x = ctx;
-    if (!req_streaming(x->r))
-        export_head(x);
+    if (!req_streaming(x->r)) {
+        export_name(x);
+        req_stream_begin(x->r, 200, formats[x->format].type, STREAM_UNKNOWN);
+    }
     return req_write(x->r, data, len);
 }
 
@@ -81,8 +82,9 @@ static void export_as(struct req *r, enum file_archive format)
             req_fail(r, &err);
             return;
         }
-        export_head(&x);
-        req_stream_end(r, false);
+        struct buf none = BUF_INIT(1);
+        export_name(&x);
+        req_reply(r, 200, formats[x.format].type, &none);
         return;
     }
     int rc =
@@ -166,7 +168,7 @@ struct searching {
 static void put_hit(struct json_out *o, const struct searching *s, const struct file_hit *h)
 {
     files_put_path(o, "path", &s->names, h->path);
-    json_put(o, "type", file_type_name(h->type));
+    json_put(o, "kind", file_type_name(h->type));
     if (!h->line)
         return;
     json_put_int(o, "line", (int64_t)h->line);

@@ -240,10 +240,6 @@ static int unpack_all(struct import *m)
         if (m->entries == FILE_IMPORT_ENTRIES_MAX)
             return err_set(m->err, ERR_TOO_LARGE, "the archive has more than %u entries",
                            FILE_IMPORT_ENTRIES_MAX);
-        if (rc == ARCHIVE_RETRY) {
-            skip(m, "", "the entry is broken");
-            continue;
-        }
         if (rc != ARCHIVE_OK && rc != ARCHIVE_WARN) /* a warning is about a name's characters */
             return broken(m);
         if (unpack_entry(m, e) < 0 || count(m, 0) < 0)

@@ -386,6 +386,16 @@ static void drain(struct file_watch *w)
     }
 }
 
+/* The kernel says nothing of the top's removal while we hold it open. */
+static void look_at_top(struct file_watch *w)
+{
+    struct stat st;
+    if (w->gone || fstat(w->base, &st) < 0 || st.st_nlink > 0)
+        return;
+    w->gone = true;
+    tell(w, FILE_GONE, true, "", NULL);
+}
+
 int file_watch_next(struct file_watch *w, int wake_fd, int64_t deadline_ms,
                     int (*each)(void *ctx, const struct file_watch_event *e), void *ctx)
 {
@@ -399,11 +409,14 @@ int file_watch_next(struct file_watch *w, int wake_fd, int64_t deadline_ms,
         drain(w);
         return w->ended ? -1 : 1;
     }
-    if (poll(p, 2, clock_left_ms(deadline_ms)) <= 0 || !(p[0].revents & POLLIN))
-        return 0;
+    if (poll(p, 2, clock_left_ms(deadline_ms)) <= 0 || !(p[0].revents & POLLIN)) {
+        look_at_top(w);
+        return w->gone || w->ended ? -1 : 0;
+    }
     /* Changes seldom come alone. */
     (void)poll(&p[1], 1, FILE_WATCH_GAP_MS);
     drain(w);
+    look_at_top(w);
     return w->gone || w->ended ? -1 : 1;
 }
 
