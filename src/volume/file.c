@@ -95,6 +95,17 @@ static int append_data(int fd, const struct stat *before, const void *data, size
     return beneath_fail(err, sys);
 }
 
+static int append_now(int dir, const char *leaf, const struct owner *own,
+                      const struct file_match *match, const void *data, size_t len, int *ret_fd,
+                      bool *ret_made, struct err *err)
+{
+    struct stat before;
+    if (change_check_name(match, dir, leaf, err) < 0 ||
+        append_open(dir, leaf, own->uid, own->gid, ret_fd, &before, ret_made, err) < 0)
+        return -1;
+    return append_data(*ret_fd, &before, data, len, err);
+}
+
 int file_append(int root, const struct file_path *path, uint32_t uid, uint32_t gid,
                 const struct file_match *match, const void *data, size_t len, struct file_stat *ret,
                 struct err *err)
@@ -102,7 +113,6 @@ int file_append(int root, const struct file_path *path, uint32_t uid, uint32_t g
     char leaf[NAME_BYTES];
     AUTO(fd) int dir = -1, fd = -1;
     bool stale, made = false;
-    struct stat before;
     const struct owner make = { .uid = uid, .gid = gid };
     if (path->directory)
         return beneath_fail(err, EISDIR);
@@ -110,16 +120,15 @@ int file_append(int root, const struct file_path *path, uint32_t uid, uint32_t g
         return -1;
     if (beneath_is_temp(leaf, &stale))
         return err_set(err, ERR_INVALID, "the name is reserved for temporary files");
-    struct mu *lock = match ? change_lock_of(root) : NULL;
-    if (lock)
+    struct mu *lock = change_lock_of(root);
+    int rc;
+    if (match) {
         mu_lock(lock);
-    int rc = change_check_name(match, dir, leaf, err);
-    if (rc == 0)
-        rc = append_open(dir, leaf, uid, gid, &fd, &before, &made, err);
-    if (rc == 0)
-        rc = append_data(fd, &before, data, len, err);
-    if (lock)
+        rc = append_now(dir, leaf, &make, match, data, len, &fd, &made, err);
         mu_unlock(lock);
+    } else {
+        rc = append_now(dir, leaf, &make, NULL, data, len, &fd, &made, err);
+    }
     if (rc < 0)
         return -1;
     if (fsync(fd) < 0 || (made && fsync(dir) < 0))

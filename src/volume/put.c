@@ -205,24 +205,31 @@ static int append_spooled(struct file_put *p, int out, const struct stat *before
     }
 }
 
+static int append_now(struct file_put *p, int *ret_out, bool *ret_made, struct err *err)
+{
+    struct stat before;
+    if (change_check_name(p->match, p->dir, p->leaf, err) < 0 ||
+        append_open(p->dir, p->leaf, p->uid, p->gid, ret_out, &before, ret_made, err) < 0)
+        return -1;
+    return append_spooled(p, *ret_out, &before, err);
+}
+
 int file_put_append(struct file_put *put, struct file_stat *ret, struct err *err)
 {
     AUTO(put) struct file_put *p = put;
     AUTO(fd) int out = -1;
-    struct stat before;
     bool made = false;
     if (p->failed)
         return err_set(err, ERR_INTERNAL, "an earlier write of this file failed");
     /* A precondition holds the lock over the copy: nobody else's change may come between. */
-    if (p->match)
+    int rc;
+    if (p->match) {
         mu_lock(p->lock);
-    int rc = change_check_name(p->match, p->dir, p->leaf, err);
-    if (rc == 0)
-        rc = append_open(p->dir, p->leaf, p->uid, p->gid, &out, &before, &made, err);
-    if (rc == 0)
-        rc = append_spooled(p, out, &before, err);
-    if (p->match)
+        rc = append_now(p, &out, &made, err);
         mu_unlock(p->lock);
+    } else {
+        rc = append_now(p, &out, &made, err);
+    }
     if (rc < 0)
         return -1;
     if (fsync(out) < 0 || (made && fsync(p->dir) < 0))
