@@ -39,7 +39,6 @@ def test_term_leaves_sandboxes_running(own, engine):
     assert box.exec(f"ps -o args= -p {pid}")["stdout"].strip() == "sleep 4000.1"
 
 
-@pytest.mark.quick
 @pytest.mark.concurrent
 def test_what_is_under_way_is_answered(own):
     """A short command ends with its own reply; a long one with an error, not with silence."""
