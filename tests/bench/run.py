@@ -3,7 +3,8 @@
 
     tests/bench/run.py                 the release build, prints a table
     tests/bench/run.py --write         also puts it into docs/performance.md
-    tests/bench/run.py --only exec,get some sections: exec create get file stream scale agent
+    tests/bench/run.py --only exec,get some sections: agent exec create get file stream edge
+                                      wake scale
 
 Floor and server are measured alternately on the same images, network and limits, so a slow machine
 slows both; judge by the ratio. Load comes from load.c, which is built here, for a Python client
@@ -22,6 +23,7 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+import previews  # noqa: E402
 from sandboxd import ROOT, Client, Daemon, Engine, new_id  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -263,6 +265,7 @@ class Bench:
 
 SECTIONS = [("agent", Bench.agent), ("exec", Bench.exec), ("create", Bench.cold_create),
             ("get", Bench.get), ("file", Bench.file), ("stream", Bench.stream),
+            ("edge", lambda b: previews.edge(b, row)), ("wake", lambda b: previews.wake(b, row)),
             ("scale", Bench.scale)]
 
 
