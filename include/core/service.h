@@ -47,8 +47,9 @@ int core_service_act(struct core *c, const struct caller *who, const struct sand
 int core_service_processes(struct core *c, const struct caller *who, const struct sandbox_id *id,
                            const char *name, struct process **ret, size_t *ret_count,
                            struct err *err);
-/* What a command's service is called when nobody says: "python3" of "/usr/bin/python3 -m …". */
-void core_service_name(const char *command, char out[SERVICE_NAME_MAX + 1]);
+/* What a command's service is called when nobody says: "python3" of "/usr/bin/python3 -m …", of a
+ * shell's line the name of the first program in it. */
+void core_service_name(const struct strv *argv, char out[SERVICE_NAME_MAX + 1]);
 /* Starts argv as a service of this name (declared in the row: it comes back at each wake). */
 int core_service_add(struct core *c, const struct caller *who, const struct sandbox_id *id,
                      const struct service *spec, struct process *ret, struct err *err);

@@ -10,13 +10,14 @@
 
 #define SERVICES_MAX 16
 #define SERVICE_NAME_MAX 32
+#define SERVICES_BYTES_MAX (128 * 1024) /* of one sandbox, as JSON: each change copies them */
 
 enum service_restart { SERVICE_ALWAYS, SERVICE_ON_FAILURE, SERVICE_NEVER };
 extern const char
     *const service_restart_names[]; /* "always", "on-failure", "never"; NULL-terminated */
 
 struct service {
-    char *name; /* [a-z0-9][a-z0-9-]*, at most SERVICE_NAME_MAX */
+    char *name; /* [a-z0-9]([a-z0-9-]*[a-z0-9])?, at most SERVICE_NAME_MAX */
     char *cmd;  /* JSON: a list of strings, or one string for the shell */
     char *cwd;  /* NULL: workspace/app */
     struct strmap env;
@@ -32,7 +33,7 @@ struct services {
     size_t count;
 };
 void services_release(struct services *s);
-/* Name, path and number. */
+/* Name, path and number; messages begin with the member. */
 int service_check(const struct service *s, struct err *err);
 
 #endif

@@ -108,6 +108,7 @@ int store_workspace_get(struct store *s, const struct sandbox_id *id, struct sto
                         struct err *err); /* ERR_NOT_FOUND */
 int store_workspace_made(struct store *s, const struct sandbox_id *id, uint64_t dev, uint64_t ino,
                          struct err *err);
+/* ERR_NOT_FOUND also when a sandbox row stands on it. */
 int store_workspace_purging(struct store *s, const struct sandbox_id *id, struct err *err);
 /* The record goes; gone already: 0. ERR_CONFLICT: a sandbox row still stands on it. */
 int store_workspace_gone(struct store *s, const struct sandbox_id *id, struct err *err);

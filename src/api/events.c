@@ -77,13 +77,16 @@ static void base64(struct buf *b, const uint8_t *p, size_t len)
 }
 
 /* Bytes that are text go as "data", others as "base64". */
-static int send_bytes(struct events *e, enum exec_stream which, const char *data, size_t len)
+static int send_bytes(struct events *e, enum exec_stream which, const char *data, size_t len,
+                      int64_t at)
 {
     AUTO(buf) struct buf b = BUF_INIT(8 * PIECE);
     struct json_out o = JSON_OUT(&b);
     events_open(e, &o, stream_names[which]);
-    if (e->id >= 0)
-        json_put_int(&o, "offset", e->id);
+    if (at >= 0) {
+        json_put_int(&o, "offset", at);
+        e->id = at + (int64_t)len;
+    }
     if (str_utf8(data, len)) {
         json_put_n(&o, "data", data, len);
     } else {
@@ -94,8 +97,17 @@ static int send_bytes(struct events *e, enum exec_stream which, const char *data
     return events_close(e, &o, stream_names[which]);
 }
 
+/* What was held back, as it is. */
+static int send_tail(struct events *e, enum exec_stream which)
+{
+    size_t len = e->tail[which].len;
+    e->tail[which].len = 0;
+    return len ? send_bytes(e, which, e->tail[which].bytes, len, e->tail_at[which]) : 0;
+}
+
 /* A character split between two reads is held back and joined. */
-static int send_piece(struct events *e, enum exec_stream which, const char *data, size_t len)
+static int send_piece(struct events *e, enum exec_stream which, const char *data, size_t len,
+                      int64_t at)
 {
     struct utf8_tail *tail = &e->tail[which];
     AUTO(buf) struct buf joined = BUF_INIT(PIECE + sizeof(tail->bytes));
@@ -104,35 +116,41 @@ static int send_piece(struct events *e, enum exec_stream which, const char *data
         buf_add(&joined, data, len);
         data = buf_str(&joined);
         len = joined.len;
+        at = at < 0 ? -1 : e->tail_at[which];
     }
     size_t held = utf8_open(data, len);
-    int rc = len > held ? send_bytes(e, which, data, len - held) : 0;
+    int rc = len > held ? send_bytes(e, which, data, len - held, at) : 0;
     memcpy(tail->bytes, data + len - held, held);
     tail->len = held;
+    e->tail_at[which] = at < 0 ? -1 : at + (int64_t)(len - held);
     return rc;
 }
 
-int events_output(struct events *e, enum exec_stream which, const char *data, size_t len)
+int events_output(struct events *e, enum exec_stream which, const char *data, size_t len,
+                  int64_t at)
 {
+    enum exec_stream other = which == EXEC_STDOUT ? EXEC_STDERR : EXEC_STDOUT;
+    /* With offsets every byte before an event's id must have been sent: the other stream, or a gap,
+     * cuts a character for good. */
+    if (at >= 0 && send_tail(e, other) < 0)
+        return -1;
+    if (at >= 0 && e->tail[which].len && e->tail_at[which] + (int64_t)e->tail[which].len != at &&
+        send_tail(e, which) < 0)
+        return -1;
     while (len > 0) {
         size_t n = len < PIECE ? len : PIECE;
-        if (send_piece(e, which, data, n) < 0)
+        if (send_piece(e, which, data, n, at) < 0)
             return -1;
         data += n;
         len -= n;
+        at = at < 0 ? -1 : at + (int64_t)n;
     }
     return 0;
 }
 
 int events_rest(struct events *e)
 {
-    for (int i = 0; i < 2; i++) {
-        size_t len = e->tail[i].len;
-        e->tail[i].len = 0;
-        if (len > 0 && send_bytes(e, (enum exec_stream)i, e->tail[i].bytes, len) < 0)
-            return -1;
-    }
-    return 0;
+    return send_tail(e, EXEC_STDOUT) < 0 || send_tail(e, EXEC_STDERR) < 0 ? -1 : 0;
 }
 
 int events_error(struct events *e, const struct err *err)

@@ -14,9 +14,10 @@ struct events {
     struct req *r;
     enum events_format format;
     struct utf8_tail tail[2]; /* of stdout and stderr: a character split between two reads */
+    int64_t tail_at[2];       /* its offset */
     struct buf frame;
     int64_t wrote_ms;
-    int64_t id; /* of the event to come, told as SSE id and "offset"; -1: none */
+    int64_t id; /* of the event to come: where to go on after it; -1: none */
 };
 
 /* What Accept asks for. */
@@ -28,8 +29,10 @@ int events_send(struct events *e);
 /* One event: members are put between the two. */
 void events_open(struct events *e, struct json_out *o, const char *type);
 int events_close(struct events *e, struct json_out *o, const char *type);
-/* Output as "stdout" and "stderr" events. */
-int events_output(struct events *e, enum exec_stream which, const char *data, size_t len);
+/* Output as "stdout" and "stderr" events. at: offset of the first byte, told as "offset" and as the
+ * SSE id of where to go on; -1: offsets are not told. */
+int events_output(struct events *e, enum exec_stream which, const char *data, size_t len,
+                  int64_t at);
 /* What was held back of a character that will never be whole. */
 int events_rest(struct events *e);
 int events_error(struct events *e, const struct err *err);

@@ -138,7 +138,7 @@ static int on_output(void *ctx, enum exec_stream which, const void *data, size_t
         run->line_open = ((const char *)data)[len - 1] != '\n';
         return events_begin(&run->ev) < 0 ? -1 : req_write(run->ev.r, data, len);
     }
-    return events_output(&run->ev, which, data, len);
+    return events_output(&run->ev, which, data, len, -1);
 }
 
 static bool on_gone(void *ctx)
@@ -202,8 +202,7 @@ static bool wants_service(const struct exec_body *b, const struct strv *argv,
         (void)err_set(err, ERR_INVALID, "service: must be true, false or a name");
         *ret_failed = true;
     }
-    core_service_name(argv->items[argv->count > 2 && str_eq(argv->items[0], "/bin/sh") ? 2 : 0],
-                      name);
+    core_service_name(argv, name);
     return json_yes(j);
 }
 

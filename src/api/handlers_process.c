@@ -1,4 +1,4 @@
-/* Processes and services: start, look, feed, signal, follow. */
+/* Processes: start, look, feed, signal, follow. */
 #include <signal.h>
 #include <stddef.h>
 
@@ -7,7 +7,6 @@
 #include "base/limits.h"
 #include "base/str.h"
 #include "core/process.h"
-#include "core/service.h"
 #include "events.h"
 #include "handlers.h"
 #include "shapes.h"
@@ -207,12 +206,15 @@ void process_resize(struct req *r)
 
 /* --- output --- */
 
-static int put_gap(struct events *e, uint64_t lost)
+static int put_gap(struct events *e, const struct follow_chunk *c)
 {
     AUTO(buf) struct buf b = BUF_INIT(1 * KIB);
     struct json_out o = JSON_OUT(&b);
+    if (events_rest(e) < 0)
+        return -1;
+    e->id = (int64_t)c->offset;
     events_open(e, &o, "truncated");
-    json_put_int(&o, "lost_bytes", (int64_t)lost);
+    json_put_int(&o, "lost_bytes", (int64_t)c->lost);
     return events_close(e, &o, "truncated");
 }
 
@@ -232,23 +234,26 @@ static int put_end(struct events *e, struct follow *f)
 /* One chunk to the client; -1: it is gone. */
 static int put_chunk(struct events *e, const struct follow_chunk *c, const char *data)
 {
-    if (c->lost && e->format != EVENTS_TEXT && put_gap(e, c->lost) < 0)
+    char lost[24];
+    (void)snprintf(lost, sizeof lost, "%llu", (unsigned long long)c->lost);
+    if (c->lost && e->format == EVENTS_TEXT && !req_streaming(e->r))
+        req_header(e->r, "X-Lost-Bytes", lost); /* at the beginning; later ones go untold */
+    if (events_begin(e) < 0 || (c->lost && e->format != EVENTS_TEXT && put_gap(e, c) < 0))
         return -1;
     if (c->len == 0)
         return 0;
     if (e->format == EVENTS_TEXT)
-        return events_begin(e) < 0 ? -1 : req_write(e->r, data, c->len);
-    e->id = (int64_t)c->offset;
-    return events_output(e, c->stream, data, c->len);
+        return req_write(e->r, data, c->len);
+    return events_output(e, c->stream, data, c->len, (int64_t)c->offset);
 }
 
 static int64_t first_offset(struct req *r, struct err *err)
 {
-    const char *text = req_query(r, "offset");
-    const char *last = req_heads(r)->last_event_id;
+    /* Who comes back sends both: where it began at first, and where it is now. */
+    const char *text = req_heads(r)->last_event_id;
     uint64_t v = 0;
-    if (!text && last)
-        text = last;
+    if (!text)
+        text = req_query(r, "offset");
     if (text && (!str_u64(text, &v) || v > INT64_MAX))
         return err_set(err, ERR_INVALID, "offset: must be a whole number");
     return (int64_t)v;
@@ -263,7 +268,7 @@ static int run_output(struct events *e, struct follow *f, uint64_t offset, bool 
         int64_t until = follow ? clock_mono_ms() + LOOK_MS : 0;
         if (follow_next(f, offset, data, OUTPUT_PIECE, until, &c, err) < 0)
             return -1;
-        if (events_begin(e) < 0 || put_chunk(e, &c, data) < 0)
+        if (put_chunk(e, &c, data) < 0)
             return err_set(err, ERR_CANCELLED, "the client went away");
         offset = c.offset + c.len;
         if (c.ended && e->format != EVENTS_TEXT && (events_rest(e) < 0 || put_end(e, f) < 0))
@@ -297,241 +302,4 @@ void process_output(struct req *r)
     else
         req_stream_end(r, rc < 0);
     buf_release(&e.frame);
-}
-
-/* --- services --- */
-
-static void put_service(struct json_out *o, const struct service_info *s)
-{
-    json_open(o, NULL);
-    json_put(o, "name", s->name);
-    json_put(o, "status", service_state_name(s->state));
-    json_put_raw(o, "cmd", s->cmd);
-    if (s->port)
-        json_put_int(o, "port", s->port);
-    else
-        json_put_null(o, "port");
-    json_put_bool(o, "listening", s->listening);
-    json_put(o, "restart", service_restart_names[s->restart]);
-    json_put_int(o, "restarts", s->restarts);
-    if (s->state == SERVICE_BACKOFF)
-        json_put_int(o, "next_start_ms", s->next_start_ms);
-    json_put(o, "process", s->has_process ? s->process.text : NULL);
-    if (s->exit_code >= 0)
-        json_put_int(o, "last_exit_code", s->exit_code);
-    else
-        json_put_null(o, "last_exit_code");
-    json_put(o, "problem", s->problem[0] ? s->problem : NULL);
-    json_close(o);
-}
-
-void service_list(struct req *r)
-{
-    struct err err;
-    struct service_info *list;
-    size_t n;
-    char problem[320];
-    if (core_services(req_core(r), req_caller(r), req_id(r), &list, &n, problem, &err) < 0) {
-        req_fail(r, &err);
-        return;
-    }
-    struct buf b = BUF_INIT(LIST_MAX);
-    struct json_out o = JSON_OUT(&b);
-    json_open(&o, NULL);
-    json_list(&o, "services");
-    for (size_t i = 0; i < n; i++) {
-        put_service(&o, &list[i]);
-        service_info_release(&list[i]);
-    }
-    free(list);
-    json_unlist(&o);
-    json_put(&o, "problem", problem[0] ? problem : NULL);
-    json_close(&o);
-    req_reply_json(r, 200, &b);
-}
-
-/* --- logs of a service: the outputs of its processes one after the other --- */
-
-struct log_run {
-    struct events e;
-    bool inside[2];  /* of stdout and stderr: a line was begun */
-    struct buf text; /* tail: everything, for its last lines */
-    bool gather;
-};
-
-static int put_line_part(struct log_run *run, const struct follow_chunk *c, const char *data,
-                         size_t len)
-{
-    char time[CLOCK_TEXT_MAX];
-    struct buf *out = run->gather ? &run->text : &run->e.frame;
-    if (!run->inside[c->stream]) {
-        clock_format_ms(c->at_ms, time);
-        buf_addf(out, "%s ", time);
-    }
-    buf_add(out, data, len);
-    run->inside[c->stream] = data[len - 1] != '\n';
-    return run->gather || out->len < OUTPUT_PIECE ? 0 : events_send(&run->e);
-}
-
-static int put_lines(struct log_run *run, const struct follow_chunk *c, const char *data)
-{
-    for (size_t at = 0; at < c->len;) {
-        const char *end = memchr(data + at, '\n', c->len - at);
-        size_t n = end ? (size_t)(end - data - (ptrdiff_t)at) + 1 : c->len - at;
-        if (put_line_part(run, c, data + at, n) < 0)
-            return -1;
-        at += n;
-    }
-    return run->gather || !run->e.frame.len ? 0 : events_send(&run->e);
-}
-
-static int put_log_event(struct log_run *run, const struct follow_chunk *c, const char *data)
-{
-    AUTO(buf) struct buf b = BUF_INIT(8 * OUTPUT_PIECE);
-    struct json_out o = JSON_OUT(&b);
-    const char *stream = c->stream == EXEC_STDOUT ? "stdout" : "stderr";
-    events_open(&run->e, &o, stream);
-    json_put_time(&o, "time", c->at_ms);
-    json_put_bytes(&o, "data", data, c->len);
-    return events_close(&run->e, &o, stream);
-}
-
-/* All of one process, to its end when follow says so. */
-static int log_process(struct log_run *run, const struct process *p, bool follow, struct err *err)
-{
-    AUTO(free) char *data = mem_new(1, OUTPUT_PIECE);
-    struct req *r = run->e.r;
-    struct follow *f;
-    uint64_t offset = 0;
-    if (core_follow(req_core(r), req_caller(r), req_id(r), &p->id, &f, err) < 0)
-        return err->code == ERR_NOT_FOUND ? 0 : -1; /* pruned this moment */
-    int rc = 0;
-    for (;;) {
-        struct follow_chunk c;
-        rc = follow_next(f, offset, data, OUTPUT_PIECE, follow ? clock_mono_ms() + LOOK_MS : 0, &c,
-                         err);
-        if (rc < 0)
-            break;
-        bool text = run->e.format == EVENTS_TEXT;
-        if (c.len && (text ? put_lines(run, &c, data) : put_log_event(run, &c, data)) < 0)
-            rc = err_set(err, ERR_CANCELLED, "the client went away");
-        offset = c.offset + c.len;
-        if (rc == 0 && c.len == 0 && !c.ended && follow && events_over(&run->e))
-            rc = err_set(err, ERR_CANCELLED, "the client went away");
-        if (rc < 0 || c.ended || (c.len == 0 && !follow))
-            break;
-    }
-    follow_free(f);
-    return rc;
-}
-
-static void free_processes(struct process *list, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        process_release(&list[i]);
-    free(list);
-}
-
-/* Those that are newer than *last; *last moves on. *ret_any: there were some. */
-static int log_round(struct log_run *run, struct sandbox_id *last, bool follow, bool *ret_any,
-                     struct err *err)
-{
-    struct process *list;
-    size_t n;
-    struct req *r = run->e.r;
-    if (core_service_processes(req_core(r), req_caller(r), req_id(r), req_sub(r), &list, &n, err) <
-        0)
-        return -1;
-    int rc = 0;
-    *ret_any = false;
-    for (size_t i = 0; i < n && rc == 0; i++) {
-        if (last->text[0] && memcmp(list[i].id.text, last->text, ID_LEN) <= 0)
-            continue;
-        *ret_any = true;
-        *last = list[i].id;
-        rc = log_process(run, &list[i], follow, err);
-    }
-    free_processes(list, n);
-    return rc;
-}
-
-static int send_tail(struct log_run *run, uint64_t lines)
-{
-    const char *text = buf_str(&run->text);
-    size_t at = run->text.len;
-    while (at > 0 && (lines > 0 || text[at - 1] != '\n')) {
-        at--;
-        if (at > 0 && text[at - 1] == '\n')
-            lines--;
-    }
-    if (events_begin(&run->e) < 0)
-        return -1;
-    return run->text.len > at ? req_write(run->e.r, text + at, run->text.len - at) : 0;
-}
-
-void service_logs(struct req *r)
-{
-    struct err err;
-    uint64_t tail = 0;
-    bool any, follow = str_eq(req_query(r, "follow"), "true");
-    const char *tail_text = req_query(r, "tail");
-    struct sandbox_id last = { { 0 } };
-    struct log_run run = { .e = { .r = r,
-                                  .format = events_wanted(r, EVENTS_TEXT),
-                                  .frame = BUF_INIT(4 * MIB),
-                                  .id = -1 },
-                           .text = BUF_INIT(2 * (SERVICE_ENDED_MAX + 1) * PROCESS_OUTPUT_KEEP) };
-    int rc = 0;
-    if (tail_text && (!str_u64(tail_text, &tail) || tail == 0 || run.e.format != EVENTS_TEXT))
-        rc = err_set(&err, ERR_INVALID,
-                     "tail: must be a number of lines above 0, and goes with plain text");
-    if (rc == 0 && tail) { /* first what is there, cut; then whatever comes */
-        run.gather = true;
-        rc = log_round(&run, &last, false, &any, &err);
-        run.gather = false;
-        if (rc == 0 && send_tail(&run, tail) < 0)
-            rc = err_set(&err, ERR_CANCELLED, "the client went away");
-    }
-    if (rc == 0 && !(tail && !follow)) {
-        do {
-            rc = log_round(&run, &last, follow, &any, &err);
-            if (rc == 0 && events_begin(&run.e) < 0)
-                rc = err_set(&err, ERR_CANCELLED, "the client went away");
-            if (rc == 0 && follow && !any) { /* its next process */
-                req_pause(r, LOOK_MS / 2);
-                if (events_over(&run.e))
-                    rc = err_set(&err, ERR_CANCELLED, "the client went away");
-            }
-        } while (rc == 0 && follow);
-    }
-    if (rc < 0 && !req_streaming(r))
-        req_fail(r, &err);
-    else
-        req_stream_end(r, rc < 0 && err.code != ERR_CANCELLED);
-    buf_release(&run.e.frame);
-    buf_release(&run.text);
-}
-
-static void act(struct req *r, enum service_act what)
-{
-    struct err err;
-    if (core_service_act(req_core(r), req_caller(r), req_id(r), req_sub(r), what, &err) < 0)
-        req_fail(r, &err);
-    else
-        service_list(r);
-}
-
-void service_start(struct req *r)
-{
-    act(r, SERVICE_START);
-}
-
-void service_stop(struct req *r)
-{
-    act(r, SERVICE_STOP);
-}
-
-void service_restart(struct req *r)
-{
-    act(r, SERVICE_RESTART);
 }

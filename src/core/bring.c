@@ -33,6 +33,9 @@ static void note_progress(struct registry_live *live, void *ctx)
     live->start_ms = p->total_ms;
     live->start_engine_ms = p->engine_ms;
     live->start_agent_ms = p->agent_ms;
+    live->cpu_known = false; /* a new container's counter begins anew */
+    live->cpu_at_ms = 0;
+    live->cpu_milli = 0;
 }
 
 static void show_phase(struct core *c, const struct sandbox *row, enum core_phase phase)

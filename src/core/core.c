@@ -32,7 +32,7 @@ int core_new(const struct core_parts *parts, struct core **ret, struct err *err)
     free(rows);
     if (shares_new(parts->store, parts->config->data_dir, &c->shares, err) < 0 ||
         procs_new(c, parts->config->data_dir, &c->procs, err) < 0 ||
-        procs_start(c->procs, err) < 0 || !(c->keepers = keepers_new(c, err))) {
+        !(c->keepers = keepers_new(c, err)) || procs_start(c->procs, err) < 0) {
         core_free(c);
         return -1;
     }
@@ -44,6 +44,8 @@ void core_free(struct core *c)
 {
     if (!c)
         return;
+    keepers_stop(c->keepers); /* its starts need the processes' loop */
+    procs_stop(c->procs);     /* its ends are told to the keepers */
     keepers_free(c->keepers);
     procs_free(c->procs);
     shares_free(c->shares);

@@ -42,20 +42,52 @@ void declared_copy(struct service *to, const struct service *from)
         strmap_add(&to->env, from->env.names[i], from->env.values[i]);
 }
 
-/* Takes those that are not there yet by name. */
+/* What a shape cannot tell; the message begins with the path. */
+static int check_one(const struct service *items, size_t i, struct err *err)
+{
+    struct strv argv = { 0 };
+    int rc = service_check(&items[i], err);
+    if (rc == 0)
+        rc = json_command(items[i].cmd, &argv, err);
+    if (rc == 0)
+        rc = core_check_env(&items[i].env, err);
+    for (size_t k = 0; k < i && rc == 0; k++)
+        if (str_eq(items[k].name, items[i].name))
+            rc = err_set(err, ERR_INVALID, "name: %s is there twice", items[i].name);
+    strv_release(&argv);
+    if (rc == 0)
+        return 0;
+    struct err was = *err;
+    return err_set(err, was.code, "services.%zu.%s", i, was.msg);
+}
+
+static int check_list(const void *obj, struct err *err)
+{
+    const struct list_body *body = obj;
+    for (size_t i = 0; i < body->services.count; i++)
+        if (check_one(body->services.items, i, err) < 0)
+            return -1;
+    return 0;
+}
+
+/* Takes those that are not there yet by name, or none of them when there are too many. */
 static int take(struct services *to, const struct objv *from, struct err *err)
 {
     const struct service *items = from->items;
+    size_t had = to->count;
     for (size_t i = 0; i < from->count; i++) {
-        struct strv argv = { 0 };
         bool there = false;
-        for (size_t k = 0; k < to->count; k++)
+        for (size_t k = 0; k < had; k++)
             there = there || str_eq(to->items[k].name, items[i].name);
-        if (service_check(&items[i], err) < 0 || json_command(items[i].cmd, &argv, err) < 0)
-            return err_wrap(err, "services.%zu", i);
-        strv_release(&argv);
-        if (!there && to->count < SERVICES_MAX)
-            declared_copy(&to->items[to->count++], &items[i]);
+        if (there)
+            continue;
+        if (to->count == SERVICES_MAX) {
+            while (to->count > had)
+                shape_release(&service_shape, &to->items[--to->count]);
+            return err_set(err, ERR_INVALID, "services: with those declared elsewhere more than %d",
+                           SERVICES_MAX);
+        }
+        declared_copy(&to->items[to->count++], &items[i]);
     }
     return 0;
 }
@@ -86,7 +118,7 @@ static int read_file(struct core *c, const struct sandbox *s, struct services *r
     if (file_open(root, &path, &fd, &size, err) < 0)
         return err->code == ERR_NOT_FOUND ? 0 : err_wrap(err, "sandbox.yaml");
     if (fd_read_to_end(fd, &text, err) < 0 ||
-        yaml_decode(&list_shape, buf_str(&text), text.len, &body, err) < 0)
+        yaml_decode(&list_shape, buf_str(&text), text.len, &body, check_list, err) < 0)
         return err_wrap(err, "sandbox.yaml");
     int rc = take(ret, &body.services, err);
     shape_release(&list_shape, &body);
@@ -122,17 +154,32 @@ static void put_one(struct json_out *o, const struct service *v)
     json_close(o);
 }
 
-void core_service_name(const char *command, char out[SERVICE_NAME_MAX + 1])
+/* What a shell's line begins with besides the program: "cd dir &&", NAME=value, exec. */
+static const char *skip_preamble(const char *line)
 {
-    size_t len = strcspn(command, " \t;&|"), n = 0;
-    size_t from = len;
-    while (from > 0 && command[from - 1] != '/')
+    for (;;) {
+        line += strspn(line, " \t\n;&|");
+        size_t len = strcspn(line, " \t\n;&|");
+        bool cd = len == 2 && memcmp(line, "cd", 2) == 0;
+        bool exec = len == 4 && memcmp(line, "exec", 4) == 0;
+        const char *after = line + (cd ? strcspn(line, "\n;&|") : len);
+        if (!*after || !(cd || exec || memchr(line, '=', len)))
+            return line;
+        line = after;
+    }
+}
+
+/* The program's name of a command line, as far as it fits a service's name. */
+static void name_of(const char *line, char out[SERVICE_NAME_MAX + 1])
+{
+    size_t len = strcspn(line, " \t\n;&|"), from = len, n = 0;
+    while (from > 0 && line[from - 1] != '/')
         from--;
-    for (const char *base = command + from; base < command + len && n < SERVICE_NAME_MAX; base++) {
-        char c = *base >= 'A' && *base <= 'Z' ? (char)(*base - 'A' + 'a') : *base;
-        bool letter = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+    for (const char *c = line + from; c < line + len && n < SERVICE_NAME_MAX; c++) {
+        char small = *c >= 'A' && *c <= 'Z' ? (char)(*c - 'A' + 'a') : *c;
+        bool letter = (small >= 'a' && small <= 'z') || (small >= '0' && small <= '9');
         if (letter || (n > 0 && out[n - 1] != '-'))
-            out[n++] = letter ? c : '-';
+            out[n++] = letter ? small : '-';
     }
     while (n > 0 && out[n - 1] == '-')
         n--;
@@ -141,33 +188,35 @@ void core_service_name(const char *command, char out[SERVICE_NAME_MAX + 1])
         (void)str_copy(out, SERVICE_NAME_MAX + 1, "exec");
 }
 
+void core_service_name(const struct strv *argv, char out[SERVICE_NAME_MAX + 1])
+{
+    bool shell =
+        argv->count > 2 && str_eq(argv->items[0], "/bin/sh") && str_eq(argv->items[1], "-c");
+    name_of(shell ? skip_preamble(argv->items[2]) : argv->items[0], out);
+}
+
 int declared_to_json(const struct service *items, size_t count, char **ret, struct err *err)
 {
-    struct buf b = BUF_INIT(SERVICES_MAX * EXEC_SPEC_MAX);
+    struct buf b = BUF_INIT(SERVICES_BYTES_MAX);
     struct json_out o = JSON_OUT(&b);
     if (count > SERVICES_MAX)
         return err_set(err, ERR_INVALID, "services: more than %d", SERVICES_MAX);
     json_open(&o, NULL);
     json_list(&o, "services");
     for (size_t i = 0; i < count; i++) {
-        struct strv argv = { 0 };
-        int rc = service_check(&items[i], err);
-        if (rc == 0)
-            rc = json_command(items[i].cmd, &argv, err);
-        strv_release(&argv);
-        if (rc == 0)
-            rc = core_check_env(&items[i].env, err);
-        for (size_t k = 0; k < i && rc == 0; k++)
-            if (str_eq(items[k].name, items[i].name))
-                rc = err_set(err, ERR_INVALID, "name: %s is there twice", items[i].name);
-        if (rc < 0) {
+        if (check_one(items, i, err) < 0) {
             buf_release(&b);
-            return err_wrap(err, "services.%zu", i);
+            return -1;
         }
         put_one(&o, &items[i]);
     }
     json_unlist(&o);
     json_close(&o);
+    if (b.failed) {
+        buf_release(&b);
+        return err_set(err, ERR_INVALID, "services: together longer than %d bytes",
+                       SERVICES_BYTES_MAX);
+    }
     *ret = buf_take(&b);
     return 0;
 }

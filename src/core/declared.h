@@ -7,9 +7,8 @@
 
 #define DECLARED_FILE "workspace/app/sandbox.yaml"
 
-/* Row first, then the file's; a name declared in both is the row's. -1: the file is wrong (the
- * row's services are in *ret all the same; the message names the line). Caller services_release()s.
- */
+/* Row first, then the file's; a name declared in both is the row's. -1: the file is wrong, the
+ * message names the line, and *ret has the row's services alone. Caller services_release()s. */
 int declared_read(struct core *c, const struct sandbox *s, struct services *ret, struct err *err);
 /* Puts one into the row, in the place of one of that name. */
 int declared_add(struct core *c, const struct sandbox *s, const struct service *spec,

@@ -234,7 +234,8 @@ static void keep_if_listening(struct core *c, const struct sandbox *s, const str
     struct err err;
     struct sandbox_id id;
     AUTO(free) char *cmd = core_argv_json(req->argv);
-    core_service_name(req->argv->items[0], name);
+    core_service_name(req->argv, name);
+    keepers_free_name(c->keepers, s, cmd, name);
     struct service spec = { .name = name,
                             .cmd = cmd,
                             .cwd = req->cwd ? (char *)(uintptr_t)req->cwd
@@ -256,24 +257,9 @@ static void keep_if_listening(struct core *c, const struct sandbox *s, const str
         log_info("exec.kept", KV_STR("id", s->id.text), KV_STR("service", name));
 }
 
-int core_exec(struct core *c, const struct caller *who, const struct sandbox_id *id,
-              const struct core_exec *req, const struct exec_sink *sink, struct exec_result *ret,
-              struct err *err)
+static int run(struct core *c, const struct sandbox *s, const struct core_exec *req,
+               const struct exec_sink *sink, struct exec_result *ret, struct err *err)
 {
-    const struct sandbox *s = NULL;
-    if (core_get(c, who, id, &s, err) < 0)
-        return -1;
-    if (s->state != SANDBOX_RUNNING) {
-        core_unref(s);
-        if (core_start(c, who, id, &s, err) < 0)
-            return -1;
-    }
-    registry_touch(c->registry, id);
-    if (!registry_exec_begin(c->registry, id)) {
-        core_unref(s);
-        return err_set(err, ERR_CAPACITY, "%d commands run in this sandbox already",
-                       EXEC_PER_SANDBOX_MAX);
-    }
     *ret = (struct exec_result){ 0 };
     struct talk t = { .fd = -1,
                       .req = req,
@@ -296,7 +282,26 @@ int core_exec(struct core *c, const struct caller *who, const struct sandbox_id 
     if (rc < 0 && err->code == ERR_CANCELLED)
         keep_if_listening(c, s, req, cmd.process);
     buf_release(&t.in);
+    return rc;
+}
+
+int core_exec(struct core *c, const struct caller *who, const struct sandbox_id *id,
+              const struct core_exec *req, const struct exec_sink *sink, struct exec_result *ret,
+              struct err *err)
+{
+    /* Counted before it is looked whether the sandbox is awake: see put_to_sleep. */
+    const struct sandbox *s = core_own_row(c, who, id, err);
+    if (!s)
+        return -1;
     core_unref(s);
+    if (registry_exec_begin(c->registry, id, err) < 0)
+        return -1;
+    registry_touch(c->registry, id);
+    int rc = core_start(c, who, id, &s, err);
+    if (rc == 0) {
+        rc = run(c, s, req, sink, ret, err);
+        core_unref(s);
+    }
     registry_exec_end(c->registry, id);
     registry_touch(c->registry, id);
     volume_touched(c->p.volume, id);

@@ -23,7 +23,8 @@ struct core {
     struct mu gate;
     struct cond gate_open;
     uint32_t starting GUARDED_BY(gate);
-    atomic_bool low_memory; /* set below the floor, cleared two points above it */
+    uint32_t admitted GUARDED_BY(gate); /* starts whose memory is not in use yet */
+    atomic_bool low_memory;             /* set below the floor, cleared two points above it */
 };
 
 /* Moves the row along the edge of `event`: commits, then shows it in memory. m may be NULL. Returns
@@ -35,8 +36,10 @@ int core_fire(struct core *c, const struct sandbox *row, enum sandbox_event even
 /* From row and workspace to an agent that was heard. The caller owns the row's CREATING or STARTING
  * state; it ends in RUNNING, or in ERROR or STOPPED with the cause, and err says why. */
 int core_bring_up(struct core *c, const struct sandbox *row, struct err *err);
-/* Is there memory for one more? ERR_CAPACITY: low_memory, after the reaper had its chance. */
+/* Sets memory aside for one more start, given back by core_admitted when it is over. ERR_CAPACITY:
+ * low_memory, after the reaper had one chance to make room. */
 int core_admit(struct core *c, struct err *err);
+void core_admitted(struct core *c);
 /* Notes why it sleeps, for core_why; a text that lives for ever. */
 void core_slept(struct core *c, const struct sandbox_id *id, const char *why);
 /* Refuses a visitor's wake when it would only crash again. */
@@ -70,7 +73,7 @@ char *core_argv_json(const struct strv *argv);
 /* A number for the agent, never 0. */
 uint64_t core_process_number(void);
 
-/* TERM to all of it, KILL after a while; does not wait. */
+/* TERM to all of it, KILL after a while; returns when it has ended, or resists. */
 struct proc;
 int core_end_process(struct core *c, struct proc *p, struct err *err);
 /* A command for the agent; flags are SPAWN_… of wire/frames.h. */

@@ -72,8 +72,10 @@ int core_fire(struct core *c, const struct sandbox *row, enum sandbox_event even
         log_warn("fault.played", KV_STR("point", "core.move.after"));
     (void)registry_update(c->registry, &row->id, show_move,
                           &s); /* there: nobody else removes a row */
-    if (!sandbox_state_settled(s.to))
-        registry_own(c->registry, &row->id);
+    if (s.to == SANDBOX_RUNNING) {
+        procs_awake(c->procs, &row->id);
+        keepers_awake(c->keepers, &row->id);
+    }
     if (ret)
         *ret = registry_get(c->registry, &row->id);
     return 0;
@@ -241,28 +243,29 @@ static int replay(struct core *c, const struct caller *who, const struct core_cr
     return store_idem_drop(c->p.store, who->tenant, req->idem_key, err);
 }
 
-int core_create(struct core *c, const struct caller *who, const struct core_create *req,
-                const struct sandbox **ret, char **ret_replay, int *ret_status, struct err *err)
+/* The project has one already, which by_project answers: nothing will be started. */
+static bool project_there(struct core *c, const struct caller *who, const struct core_create *req)
 {
-    *ret = NULL;
-    *ret_replay = NULL;
-    *ret_status = 201;
-    if (req->env && core_check_env(req->env, err) < 0)
-        return -1;
-    if ((req->image && check_image(c, req->image, err) < 0) ||
-        check_limits(c, &req->limits, err) < 0)
-        return -1;
-    if (req->idem_key) {
-        int seen = replay(c, who, req, ret, ret_replay, ret_status, err);
-        if (seen)
-            return seen < 0 ? -1 : 0;
+    struct core_filter f = { .state = -1, .external_project = req->external_project };
+    const struct sandbox **rows;
+    size_t count;
+    bool more, there = false;
+    if (!req->by_project || !req->external_project)
+        return false;
+    registry_list(c->registry, who->tenant, &f, &rows, &count, &more);
+    for (size_t i = 0; i < count; i++) {
+        there = there || (rows[i]->state != SANDBOX_ERROR && rows[i]->state != SANDBOX_DELETING);
+        core_unref(rows[i]);
     }
-    if (core_engine_there(c, err) < 0)
-        return -1;
+    free(rows);
+    return there;
+}
 
-    AUTO(free) char *services = NULL;
-    if (req->n_services && declared_to_json(req->services, req->n_services, &services, err) < 0)
-        return -1;
+/* Row, container, agent. services: JSON, or NULL. */
+static int create(struct core *c, const struct caller *who, const struct core_create *req,
+                  const char *services, const struct sandbox **ret, int *ret_status,
+                  struct err *err)
+{
     struct sandbox *row = new_row(c, who, services, req);
     struct sandbox_id existing = { { 0 } };
     struct store_create sc = { .row = row,
@@ -304,6 +307,34 @@ int core_create(struct core *c, const struct caller *who, const struct core_crea
     return rc;
 }
 
+int core_create(struct core *c, const struct caller *who, const struct core_create *req,
+                const struct sandbox **ret, char **ret_replay, int *ret_status, struct err *err)
+{
+    *ret = NULL;
+    *ret_replay = NULL;
+    *ret_status = 201;
+    if (req->env && core_check_env(req->env, err) < 0)
+        return -1;
+    if ((req->image && check_image(c, req->image, err) < 0) ||
+        check_limits(c, &req->limits, err) < 0)
+        return -1;
+    if (req->idem_key) {
+        int seen = replay(c, who, req, ret, ret_replay, ret_status, err);
+        if (seen)
+            return seen < 0 ? -1 : 0;
+    }
+    AUTO(free) char *services = NULL;
+    if (req->n_services && declared_to_json(req->services, req->n_services, &services, err) < 0)
+        return -1;
+    bool there = project_there(c, who, req);
+    if (core_engine_there(c, err) < 0 || (!there && core_admit(c, err) < 0))
+        return -1;
+    int rc = create(c, who, req, services, ret, ret_status, err);
+    if (!there)
+        core_admitted(c);
+    return rc;
+}
+
 int core_create_replied(struct core *c, const struct caller *who, const char *idem_key, int status,
                         const char *body, struct err *err)
 {
@@ -311,6 +342,25 @@ int core_create_replied(struct core *c, const struct caller *who, const char *id
 }
 
 /* --- start, stop --- */
+
+static void forget_deaths(struct registry_live *live, void *ctx)
+{
+    (void)ctx;
+    live->deaths = 0;
+    live->died_at_ms = 0;
+}
+
+/* Its container may have ended while it was frozen, with the event still on its way. 1: the row has
+ * followed, look again. */
+static int look_why_frozen(struct core *c, const struct sandbox_id *id)
+{
+    struct err ignored; /* the thaw's cause is what counts */
+    (void)core_reconcile_one(c, id, &ignored);
+    const struct sandbox *now = registry_get(c->registry, id);
+    bool moved = now && now->state != SANDBOX_PAUSED;
+    core_unref(now);
+    return moved ? 1 : -1;
+}
 
 /* One try to bring a settled row up. 1: somebody was faster, look again. */
 static int up_once(struct core *c, const struct caller *who, const struct sandbox *s,
@@ -323,16 +373,23 @@ static int up_once(struct core *c, const struct caller *who, const struct sandbo
                             .action = frozen ? "sandbox.resume" : "sandbox.start" };
     const struct sandbox *mine = NULL;
     random_bytes(m.secret, sizeof m.secret);
-    int rc = core_engine_there(c, err);
-    if (rc == 0 && !frozen)
-        rc = core_admit(c, err);
-    if (rc == 0)
-        rc = core_fire(c, s, frozen ? SANDBOX_ON_RESUME : SANDBOX_ON_START, &m, &mine, err);
-    if (rc < 0 && err->code == ERR_CONFLICT)
-        return 1;
-    if (rc == 0 && mine)
-        rc = frozen ? core_thaw(c, mine, err) : core_bring_up(c, mine, err);
+    if (core_engine_there(c, err) < 0 || (!frozen && core_admit(c, err) < 0))
+        return -1;
+    int rc = core_fire(c, s, frozen ? SANDBOX_ON_RESUME : SANDBOX_ON_START, &m, &mine, err);
+    if (rc < 0 && err->code == ERR_CONFLICT) {
+        rc = 1;
+    } else if (rc == 0 && mine && frozen) {
+        rc = core_thaw(c, mine, err);
+        if (rc < 0)
+            rc = look_why_frozen(c, &s->id);
+    } else if (rc == 0 && mine) {
+        rc = core_bring_up(c, mine, err);
+        if (rc == 0 && who) /* somebody knows what they do */
+            registry_live_update(c->registry, &s->id, forget_deaths, NULL);
+    }
     core_unref(mine);
+    if (!frozen)
+        core_admitted(c);
     return rc;
 }
 

@@ -7,21 +7,22 @@
 
 struct plog_chunk;
 struct plog {
-    struct plog_chunk *first, *last;
-    uint64_t next; /* offset of the byte that comes next */
-    size_t kept;   /* bytes of memory */
+    struct plog_chunk **ring; /* power of two; oldest at head */
+    size_t room, head, count;
+    uint64_t next;          /* offset of the byte that comes next */
+    size_t bytes, overhead; /* of output; of memory besides it */
 };
 
-/* Appends; drops the oldest chunks above PROCESS_OUTPUT_KEEP. at: offset of the first byte; what
- * lies between next and at was lost on the way. */
+/* Appends; drops the oldest chunks above PROCESS_OUTPUT_KEEP bytes of output, or of overhead. at:
+ * offset of the first byte; what lies between next and at was lost on the way. */
 void plog_add(struct plog *l, enum exec_stream stream, uint64_t at, int64_t at_ms, const void *data,
               size_t len);
 /* Copies from the first byte at or after offset, of one stream. Returns the bytes copied; 0: none
  * there yet. */
 size_t plog_read(const struct plog *l, uint64_t offset, void *data, size_t size,
                  struct follow_chunk *ret);
-void plog_release(struct plog *l);
-/* As bytes for a file, and back. */
+void plog_release(struct plog *l); /* empty afterwards; next stays */
+/* As bytes for a file, and back into an empty one. ERR_INTERNAL: no such bytes. */
 void plog_save(const struct plog *l, struct buf *b);
 int plog_load(struct plog *l, const void *data, size_t len, struct err *err);
 

@@ -3,6 +3,7 @@
 #include "core/process.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fd.h"
 #include "base/limits.h"
 #include "base/log.h"
@@ -23,7 +25,8 @@
 
 #define FEED_CHUNK (32 * KIB)
 #define STARTED_WAIT_MS 5000
-#define END_WAIT_MS 1000 /* for the stream to take a TERM; then KILL overtakes */
+#define END_WAIT_MS \
+    1000 /* for the stream to take a TERM, and beyond the grace; then KILL overtakes */
 
 const char *process_state_name(enum process_state s)
 {
@@ -45,9 +48,9 @@ void process_release(struct process *p)
 
 static void copy_info(struct procs *t, struct proc *p, struct process *ret)
 {
-    procs_lock(t);
+    mu_lock(&t->lock);
     *ret = p->info;
-    procs_unlock(t);
+    mu_unlock(&t->lock);
     ret->argv = str_dup(p->info.argv);
     ret->cwd = p->info.cwd ? str_dup(p->info.cwd) : NULL;
     ret->service = p->info.service ? str_dup(p->info.service) : NULL;
@@ -117,32 +120,63 @@ static int add_record(struct core *c, const struct sandbox *s, const struct proc
         process_release(&info);
         return -1;
     }
-    *ret = procs_add(c->procs, &info);
-    return 0;
+    if (FAULT("core.process.recorded"))
+        log_warn("fault.played", KV_STR("point", "core.process.recorded"));
+    struct proc *p = procs_add(c->procs, &info);
+    /* A deletion that began before this drops all that it finds; one whose DELETING we do not see
+     * will find this one. */
+    const struct sandbox *now = registry_get(c->registry, &s->id);
+    bool there = now && now->epoch == s->epoch && now->state != SANDBOX_DELETING;
+    core_unref(now);
+    if (there) {
+        *ret = p;
+        return 0;
+    }
+    struct err ignored;
+    if (procs_remove(c->procs, p, &ignored) < 0)
+        log_warn("process.record_stays", KV_STR("id", p->info.id.text), KV_ERR(&ignored));
+    procs_unref(c->procs, p);
+    return err_set(err, ERR_UNAVAILABLE, "the sandbox was stopped or deleted");
+}
+
+static int too_many(struct err *err)
+{
+    return err_set(err, ERR_CAPACITY, "%d processes run in this sandbox already",
+                   PROCESS_RUNNING_MAX);
 }
 
 /* Waits for STARTED or FAILED. 0, or -1 with the reason of the failure. */
 static int wait_started(struct core *c, struct proc *p, struct err *err)
 {
     int64_t deadline = clock_mono_ms() + STARTED_WAIT_MS;
+    struct procs *t = c->procs;
     bool in_time = true;
-    procs_lock(c->procs);
-    while (p->info.pid == 0 && p->info.state == PROCESS_RUNNING && in_time)
-        in_time = procs_wait(c->procs, p, deadline);
+    mu_lock(&t->lock);
+    while (p->info.pid == 0 && p->info.state == PROCESS_RUNNING && !p->gone && in_time)
+        in_time = cond_wait_until(&p->changed, &t->lock, deadline);
+    bool started = p->info.pid != 0, refused = p->failed, gone = p->gone;
     int failed = p->failed_errno;
     uint8_t step = p->failed_step;
-    procs_unlock(c->procs);
-    if (!in_time)
+    mu_unlock(&t->lock);
+    if (started)
+        return 0;
+    if (gone)
+        return err_set(err, ERR_UNAVAILABLE, "the process was removed");
+    if (!refused && !in_time)
         return err_set(err, ERR_TIMEOUT, "the process was not heard to start; it may have");
-    if (failed && step == STEP_CWD)
+    if (!refused)
+        return err_set(err, ERR_UNAVAILABLE,
+                       "the process did not start: the sandbox stopped, or its supervisor was "
+                       "killed");
+    if (step == STEP_CWD)
         return err_set(err, ERR_INVALID, "cwd: %s",
                        failed == ENOENT ? "no such directory" : core_failed_why(failed));
-    if (failed && step == STEP_EXEC)
+    if (step == STEP_EXEC)
         return err_set(err, ERR_INVALID, "cmd: %s", core_failed_why(failed));
-    if (failed)
-        return err_set(err, ERR_CAPACITY, "the process could not be started: %s",
-                       core_failed_why(failed));
-    return 0;
+    if (failed == EDQUOT)
+        return too_many(err);
+    return err_set(err, ERR_CAPACITY, "the process could not be started: %s",
+                   core_failed_why(failed));
 }
 
 static int start_in(struct core *c, const struct sandbox *s, const struct process_spec *spec,
@@ -150,8 +184,7 @@ static int start_in(struct core *c, const struct sandbox *s, const struct proces
 {
     int fd = -1;
     if (procs_running(c->procs, &s->id) >= PROCESS_RUNNING_MAX)
-        return err_set(err, ERR_CAPACITY, "%d processes run in this sandbox already",
-                       PROCESS_RUNNING_MAX);
+        return too_many(err);
     struct core_command cmd = { .argv = spec->argv,
                                 .cwd = spec->cwd,
                                 .env = spec->env,
@@ -165,12 +198,20 @@ static int start_in(struct core *c, const struct sandbox *s, const struct proces
     struct proc *p;
     if (add_record(c, s, spec, cmd.process, &p, err) < 0)
         return -1;
+    mu_lock(&c->procs->lock);
     p->eof = !spec->stdin_open && !spec->cols;
+    mu_unlock(&c->procs->lock);
     int rc = core_spawn(c, s, &cmd, &fd, err);
-    if (rc == 0) {
-        procs_take_stream(c->procs, p, fd);
-        rc = wait_started(c, p, err);
+    if (rc == 0 && FAULT("core.process.spawned")) {
+        (void)close(fd);
+        fd = -1;
     }
+    if (rc == 0 && fd >= 0)
+        procs_take_stream(c->procs, p, fd);
+    else if (rc == 0 || err->code == ERR_TIMEOUT) /* started or not: its agent knows */
+        procs_ask(c->procs, p);
+    if (rc == 0 || err->code == ERR_TIMEOUT)
+        rc = wait_started(c, p, err);
     if (rc < 0 && err->code != ERR_TIMEOUT) { /* it never was: no trace of it is of use */
         struct err ignored;
         if (procs_remove(c->procs, p, &ignored) < 0)
@@ -180,7 +221,6 @@ static int start_in(struct core *c, const struct sandbox *s, const struct proces
         procs_unref(c->procs, p);
         return -1;
     }
-    procs_prune(c->procs, &s->id, spec->service);
     *ret = p;
     return 0;
 }
@@ -199,12 +239,17 @@ int core_process_start_in(struct core *c, const struct sandbox *s, const struct 
 int core_process_start(struct core *c, const struct caller *who, const struct sandbox_id *sandbox,
                        const struct process_spec *spec, struct process *ret, struct err *err)
 {
-    const struct sandbox *s;
-    if (core_start(c, who, sandbox, &s, err) < 0)
+    const struct sandbox *s = core_own_row(c, who, sandbox, err);
+    if (!s)
         return -1;
-    registry_touch(c->registry, sandbox);
-    int rc = core_process_start_in(c, s, spec, ret, err);
     core_unref(s);
+    core_use_begin(c, sandbox); /* until it is counted itself */
+    int rc = core_start(c, who, sandbox, &s, err);
+    if (rc == 0) {
+        rc = core_process_start_in(c, s, spec, ret, err);
+        core_unref(s);
+    }
+    core_use_end(c, sandbox);
     return rc;
 }
 
@@ -217,15 +262,17 @@ int core_process_adopt(struct core *c, const struct sandbox *s, const struct pro
                     err) < 0)
         return -1;
     struct proc *p;
-    if (add_record(c, s, spec, number, &p, err) < 0) {
-        (void)close(fd); /* the agent goes on keeping it; its end of the sandbox is its end */
+    if (add_record(c, s, spec, number, &p, err) < 0) { /* nobody could ever look after it */
+        struct err ignored;
+        (void)close(fd);
+        (void)link_forget_process(c->p.link, &s->id, number, &ignored); /* its agent has left */
         return -1;
     }
-    procs_lock(c->procs);
+    mu_lock(&c->procs->lock);
     p->info.bytes = at.first;
     p->info.pid = at.pid;
     p->eof = true;
-    procs_unlock(c->procs);
+    mu_unlock(&c->procs->lock);
     *ret_id = p->info.id;
     procs_take_stream(c->procs, p, fd);
     procs_unref(c->procs, p);
@@ -266,70 +313,86 @@ int core_process_list(struct core *c, const struct caller *who, const struct san
 
 /* --- act --- */
 
-static int still_runs(struct core *c, struct proc *p, struct err *err)
+static int ended(struct err *err)
 {
-    procs_lock(c->procs);
+    return err_set(err, ERR_CONFLICT, "the process has ended");
+}
+
+/* It runs, and its sandbox is awake from here to core_use_end: a frozen one takes nothing. One that
+ * has stopped took the process along, and is not started for it. */
+static int begin_act(struct core *c, const struct caller *who, struct proc *p, struct err *err)
+{
+    const struct sandbox *s = NULL;
+    mu_lock(&c->procs->lock);
     bool runs = p->info.state == PROCESS_RUNNING && !p->gone;
-    procs_unlock(c->procs);
-    return runs ? 0 : err_set(err, ERR_CONFLICT, "the process has ended");
+    mu_unlock(&c->procs->lock);
+    if (!runs)
+        return ended(err);
+    core_use_begin(c, &p->info.sandbox);
+    s = registry_get(c->registry, &p->info.sandbox);
+    int rc = 0;
+    if (!s || s->epoch != p->info.epoch || s->state == SANDBOX_STOPPED ||
+        s->state == SANDBOX_STOPPING || s->state == SANDBOX_ERROR) {
+        rc = ended(err);
+    } else if (s->state != SANDBOX_RUNNING) {
+        core_unref(s);
+        s = NULL;
+        rc = core_start(c, who, &p->info.sandbox, &s, err);
+    }
+    core_unref(s);
+    if (rc < 0)
+        core_use_end(c, &p->info.sandbox);
+    return rc;
 }
 
 int core_process_signal(struct core *c, const struct caller *who, const struct sandbox_id *sandbox,
                         const struct sandbox_id *id, uint32_t signal, bool tree, struct err *err)
 {
     struct proc *p = find(c, who, sandbox, id, err);
-    const struct sandbox *s = NULL;
     if (!p)
         return -1;
-    int rc = still_runs(c, p, err);
-    if (rc == 0)
-        rc = core_start(c, who, sandbox, &s, err); /* a frozen sandbox takes no signals */
-    if (rc == 0)
+    int rc = begin_act(c, who, p, err);
+    if (rc == 0) {
         rc = link_signal_process(c->p.link, sandbox, p->info.number, signal, tree, err);
-    core_unref(s);
+        core_use_end(c, sandbox);
+    }
     procs_unref(c->procs, p);
     return rc;
 }
 
-/* A descriptor of the stream that is ours alone to write to, or -1. */
-static int take_feed_any(struct core *c, struct proc *p, int64_t deadline_ms, struct err *err)
+/* A descriptor of the stream that is ours alone to write to, or -1. stdin_wanted: for bytes of it.
+ */
+static int take_feed(struct core *c, struct proc *p, bool stdin_wanted, int64_t deadline_ms,
+                     struct err *err)
 {
     struct procs *t = c->procs;
     bool in_time = true;
-    procs_lock(t);
-    while (p->info.state == PROCESS_RUNNING && (p->feeding || p->fd < 0) && in_time)
-        in_time = procs_wait(t, p, deadline_ms);
+    mu_lock(&t->lock);
+    while (p->info.state == PROCESS_RUNNING && !p->gone && (p->feeding || p->fd < 0) && in_time)
+        in_time = cond_wait_until(&p->changed, &t->lock, deadline_ms);
     int fd = -1;
-    if (p->info.state == PROCESS_RUNNING && !p->feeding && p->fd >= 0) {
-        fd = dup(p->fd);
+    bool runs = p->info.state == PROCESS_RUNNING && !p->gone;
+    bool closed = stdin_wanted && p->eof;
+    if (runs && !closed && !p->feeding && p->fd >= 0) {
+        fd = fcntl(p->fd, F_DUPFD_CLOEXEC, 0);
         p->feeding = fd >= 0;
     }
-    bool runs = p->info.state == PROCESS_RUNNING;
-    procs_unlock(t);
+    mu_unlock(&t->lock);
     if (fd >= 0)
         return fd;
     if (!runs)
-        return err_set(err, ERR_CONFLICT, "the process has ended");
-    return err_set(err, ERR_TIMEOUT, "its stdin is busy");
-}
-
-/* As take_feed_any, for bytes of stdin. */
-static int take_feed(struct core *c, struct proc *p, int64_t deadline_ms, struct err *err)
-{
-    procs_lock(c->procs);
-    bool eof = p->eof;
-    procs_unlock(c->procs);
-    return eof ? err_set(err, ERR_CONFLICT, "its stdin is closed")
-               : take_feed_any(c, p, deadline_ms, err);
+        return ended(err);
+    return closed ? err_set(err, ERR_CONFLICT, "its stdin is closed")
+                  : err_set(err, ERR_TIMEOUT, "its stdin is busy");
 }
 
 static void give_feed(struct core *c, struct proc *p, bool eof)
 {
-    procs_lock(c->procs);
+    mu_lock(&c->procs->lock);
     p->feeding = false;
     p->eof = p->eof || (eof && !p->info.pty);
     cond_broadcast(&p->changed);
-    procs_unlock(c->procs);
+    mu_unlock(&c->procs->lock);
 }
 
 /* One frame, whole or not at all: it is begun only when there is room for all of it (see exec.c).
@@ -353,26 +416,12 @@ static int send_frame(int fd, enum frame_type type, const void *data, size_t len
     return 0;
 }
 
-int core_process_feed(struct core *c, const struct caller *who, const struct sandbox_id *sandbox,
-                      const struct sandbox_id *id, const void *data, size_t len, bool eof,
-                      size_t *ret_taken, struct err *err)
+static int feed(struct core *c, struct proc *p, const void *data, size_t len, bool eof,
+                size_t *ret_taken, struct err *err)
 {
     int64_t deadline = clock_mono_ms() + PROCESS_FEED_MS;
-    const struct sandbox *s = NULL;
-    *ret_taken = 0;
-    struct proc *p = find(c, who, sandbox, id, err);
-    if (!p)
-        return -1;
-    int rc = still_runs(c, p, err);
-    if (rc == 0)
-        rc = core_start(c, who, sandbox, &s, err);
-    core_unref(s);
-    AUTO(fd) int fd = rc == 0 ? take_feed(c, p, deadline, err) : -1;
-    if (fd < 0) {
-        procs_unref(c->procs, p);
-        return -1;
-    }
-    registry_touch(c->registry, sandbox);
+    AUTO(fd) int fd = take_feed(c, p, true, deadline, err);
+    int rc = fd < 0 ? -1 : 0;
     while (rc == 0 && *ret_taken < len) {
         size_t n = len - *ret_taken < FEED_CHUNK ? len - *ret_taken : FEED_CHUNK;
         rc = send_frame(fd, FRAME_STDIN, (const char *)data + *ret_taken, n, deadline, err);
@@ -381,7 +430,27 @@ int core_process_feed(struct core *c, const struct caller *who, const struct san
     }
     if (rc == 0 && eof)
         rc = send_frame(fd, FRAME_EOF, NULL, 0, deadline, err);
-    give_feed(c, p, eof && rc == 0);
+    if (fd >= 0)
+        give_feed(c, p, eof && rc == 0);
+    if (rc < 0 && err->code == ERR_TIMEOUT) /* who goes on must know where */
+        (void)err_remedy(err, "%zu of the %zu bytes were taken; send the rest later.", *ret_taken,
+                         len);
+    return rc;
+}
+
+int core_process_feed(struct core *c, const struct caller *who, const struct sandbox_id *sandbox,
+                      const struct sandbox_id *id, const void *data, size_t len, bool eof,
+                      size_t *ret_taken, struct err *err)
+{
+    *ret_taken = 0;
+    struct proc *p = find(c, who, sandbox, id, err);
+    if (!p)
+        return -1;
+    int rc = begin_act(c, who, p, err);
+    if (rc == 0) {
+        rc = feed(c, p, data, len, eof, ret_taken, err);
+        core_use_end(c, sandbox);
+    }
     procs_unref(c->procs, p);
     return rc;
 }
@@ -395,7 +464,7 @@ int core_process_resize(struct core *c, const struct caller *who, const struct s
     if (!p)
         return -1;
     int rc = p->info.pty ? 0 : err_set(err, ERR_CONFLICT, "the process has no terminal");
-    AUTO(fd) int fd = rc == 0 ? take_feed_any(c, p, deadline, err) : -1;
+    AUTO(fd) int fd = rc == 0 ? take_feed(c, p, false, deadline, err) : -1;
     if (fd < 0) {
         procs_unref(c->procs, p);
         return -1;
@@ -408,17 +477,38 @@ int core_process_resize(struct core *c, const struct caller *who, const struct s
     return rc;
 }
 
+static bool wait_ended(struct core *c, struct proc *p, int64_t deadline_ms)
+{
+    struct procs *t = c->procs;
+    bool in_time = true;
+    mu_lock(&t->lock);
+    while (p->info.state == PROCESS_RUNNING && !p->gone && in_time)
+        in_time = cond_wait_until(&p->changed, &t->lock, deadline_ms);
+    bool over = p->info.state != PROCESS_RUNNING || p->gone;
+    mu_unlock(&t->lock);
+    return over;
+}
+
 int core_end_process(struct core *c, struct proc *p, struct err *err)
 {
     uint8_t grace[4];
-    int64_t deadline = clock_mono_ms() + END_WAIT_MS;
-    AUTO(fd) int fd = take_feed_any(c, p, deadline, err);
-    if (fd < 0)
-        return link_signal_process(c->p.link, &p->info.sandbox, p->info.number, SIGKILL, true, err);
+    int64_t now = clock_mono_ms();
+    AUTO(fd) int fd = take_feed(c, p, false, now + END_WAIT_MS, err);
     frame_set_u32(grace, EXEC_KILL_GRACE_MS);
-    int rc = send_frame(fd, FRAME_KILL, grace, sizeof grace, deadline, err);
-    give_feed(c, p, false);
-    return rc;
+    int rc = -1;
+    if (fd >= 0) {
+        rc = send_frame(fd, FRAME_KILL, grace, sizeof grace, now + END_WAIT_MS, err);
+        give_feed(c, p, false);
+    }
+    if (rc == 0 && wait_ended(c, p, clock_mono_ms() + EXEC_KILL_GRACE_MS + END_WAIT_MS))
+        return 0;
+    if (wait_ended(c, p, 0)) /* by itself */
+        return 0;
+    if (link_signal_process(c->p.link, &p->info.sandbox, p->info.number, SIGKILL, true, err) < 0)
+        return -1;
+    return wait_ended(c, p, clock_mono_ms() + END_WAIT_MS)
+               ? 0
+               : err_set(err, ERR_TIMEOUT, "the process resists its end");
 }
 
 int core_process_remove(struct core *c, const struct caller *who, const struct sandbox_id *sandbox,
@@ -445,7 +535,7 @@ int core_follow(struct core *c, const struct caller *who, const struct sandbox_i
     struct proc *p = find(c, who, sandbox, id, err);
     if (!p)
         return -1;
-    if (procs_load_output(c->procs, p, err) < 0) {
+    if (output_open(c->procs, p, err) < 0) {
         procs_unref(c->procs, p);
         return -1;
     }
@@ -458,6 +548,7 @@ void follow_free(struct follow *f)
 {
     if (!f)
         return;
+    output_close(f->core->procs, f->proc);
     procs_unref(f->core->procs, f->proc);
     free(f);
 }
@@ -469,7 +560,7 @@ int follow_next(struct follow *f, uint64_t offset, void *data, size_t size, int6
     struct proc *p = f->proc;
     *ret = (struct follow_chunk){ .offset = offset };
     bool in_time = true;
-    procs_lock(t);
+    mu_lock(&t->lock);
     for (;;) {
         ret->len = plog_read(&p->log, offset, data, size, ret);
         if (ret->len > 0) {
@@ -483,14 +574,19 @@ int follow_next(struct follow *f, uint64_t offset, void *data, size_t size, int6
         }
         if (!in_time)
             break;
-        in_time = procs_wait(t, p, deadline_ms);
+        in_time = cond_wait_until(&p->changed, &t->lock, deadline_ms);
     }
-    procs_unlock(t);
+    mu_unlock(&t->lock);
     (void)err; /* memory only: nothing can fail today; a reader of files may one day */
     return 0;
 }
 
 void follow_process(struct follow *f, struct process *ret)
 {
-    copy_info(f->core->procs, f->proc, ret);
+    struct procs *t = f->core->procs;
+    copy_info(t, f->proc, ret);
+    mu_lock(&t->lock);
+    if (f->proc->gone && ret->state == PROCESS_RUNNING) /* removed under its reader */
+        ret->state = PROCESS_LOST;
+    mu_unlock(&t->lock);
 }

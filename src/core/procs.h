@@ -1,4 +1,4 @@
-/* The table of kept processes. Private to core/. */
+/* Kept processes, for the rest of the room. Private to core/. */
 #ifndef CORE_PROCS_H
 #define CORE_PROCS_H
 
@@ -8,13 +8,20 @@
 struct procs;
 
 /* Loads the records; those that ran when the last daemon ended are taken up again in the
- * background. */
+ * background, once procs_start was called. */
 int procs_new(struct core *c, const char *data_dir, struct procs **ret, struct err *err);
+int procs_start(struct procs *p, struct err *err);
+/* Ends its threads; the table stays. */
+void procs_stop(struct procs *p);
 void procs_free(struct procs *p);
 /* Everything of a sandbox that is being deleted. */
 int procs_drop(struct procs *p, const struct sandbox_id *sandbox, struct err *err);
-/* Number of those that run, for the reaper and the why. Detached from any client, they are work
- * under way. */
+/* The sandbox runs (again): streams that could not be had while it was frozen can be now. */
+void procs_awake(struct procs *p, const struct sandbox_id *sandbox);
+/* The record without its texts; false: there is none. */
+bool procs_peek(struct procs *p, const struct sandbox_id *sandbox, const struct sandbox_id *id,
+                struct process *ret);
+/* Number of those that run. Detached from any client, they are work under way. */
 uint32_t procs_running(struct procs *p, const struct sandbox_id *sandbox);
 /* Those among them that are no services. */
 uint32_t procs_busy(struct procs *p, const struct sandbox_id *sandbox);

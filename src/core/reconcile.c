@@ -18,6 +18,7 @@
 #define TOUCH_BATCH 256
 #define CRASH_LOOP_MS 120000 /* deaths closer together than this belong to one loop */
 #define CRASH_LOOP_DEATHS 4
+#define DEAF_MS 20000                     /* an agent that lives redials every half second */
 #define IDEM_KEEP_MS (48LL * 3600 * 1000) /* P-2 promises 24 h */
 
 static void container_name(const struct sandbox_id *id, char out[2 + ID_LEN + 1])
@@ -68,15 +69,68 @@ int core_check_crash_loop(struct core *c, const struct sandbox *row, struct err 
     return err_remedy(err, "Look at its processes and limits, then start it through the API.");
 }
 
-/* The row follows: it is asleep, and the next use thaws it. */
-static int frozen_by_hand(struct core *c, const struct sandbox *row, struct err *err)
+/* The row follows what somebody did: frozen, it is asleep and the next use thaws it; thawed, it is
+ * awake until it has been idle. What was seen may be over by now, so it is looked at once more
+ * under the claim. */
+static int by_hand(struct core *c, const struct sandbox *row, bool frozen, struct err *err)
 {
+    const struct runtime *rt = c->p.runtime;
     struct store_move m = { .if_epoch = row->epoch };
     const struct sandbox *mine = NULL;
-    if (core_fire(c, row, SANDBOX_ON_PAUSE, &m, &mine, err) < 0)
+    struct runtime_container box;
+    struct err why;
+    if (core_fire(c, row, frozen ? SANDBOX_ON_PAUSE : SANDBOX_ON_RESUME, &m, &mine, err) < 0)
         return err->code == ERR_CONFLICT ? 0 : -1;
-    log_warn("sandbox.frozen_by_hand", KV_STR("id", row->id.text));
-    int rc = mine ? core_freeze(c, mine, err) : 0;
+    if (!mine)
+        return 0;
+    int rc = rt->inspect(rt->self, mine->container_id, &box, err);
+    bool still = rc == 0 && box.status == (frozen ? RUNTIME_PAUSED : RUNTIME_RUNNING);
+    if (still) {
+        log_warn(frozen ? "sandbox.frozen_by_hand" : "sandbox.thawed_by_hand",
+                 KV_STR("id", row->id.text));
+        rc = frozen ? core_freeze(c, mine, err) : core_thaw(c, mine, err);
+        if (rc == 0 && frozen)
+            core_slept(c, &row->id, "frozen by hand, outside of the API");
+    } else if (core_fire(c, mine, SANDBOX_ON_FAILED, NULL, NULL, &why) < 0) {
+        registry_disown(c->registry, &row->id);
+    }
+    core_unref(mine);
+    return rc;
+}
+
+static void note_heard(struct registry_live *live, void *ctx)
+{
+    live->deaf_since_ms = *(const int64_t *)ctx;
+}
+
+/* An agent that was started anew by hand does not know this start's secret: its container runs, and
+ * nobody can use it. */
+static bool deaf(struct core *c, const struct sandbox *row)
+{
+    struct registry_live live;
+    int64_t now = clock_mono_ms(), none = 0;
+    if (row->state != SANDBOX_RUNNING || link_ready(c->p.link, &row->id)) {
+        registry_live_update(c->registry, &row->id, note_heard, &none);
+        return false;
+    }
+    if (!registry_live(c->registry, &row->id, &live))
+        return false;
+    if (live.deaf_since_ms == 0)
+        registry_live_update(c->registry, &row->id, note_heard, &now);
+    return live.deaf_since_ms && now - live.deaf_since_ms >= DEAF_MS;
+}
+
+/* Under a claim of its own, so that nobody starts it in the meantime. */
+static int end_deaf(struct core *c, const struct sandbox *row, struct err *err)
+{
+    struct store_move m = { .error_message = "its agent does not answer: the container was "
+                                             "restarted by hand, or the agent was ended",
+                            .if_epoch = row->epoch };
+    const struct sandbox *mine = NULL;
+    if (core_fire(c, row, SANDBOX_ON_STOP, &m, &mine, err) < 0)
+        return err->code == ERR_CONFLICT ? 0 : -1;
+    log_warn("sandbox.deaf", KV_STR("id", row->id.text));
+    int rc = mine ? core_bring_down(c, mine, NULL, err) : 0;
     core_unref(mine);
     return rc;
 }
@@ -93,10 +147,10 @@ static int row_running(struct core *c, const struct sandbox *row,
             return rt->rename(rt->self, box->container_id, name, err);
         }
         if (row->state == SANDBOX_RUNNING && box->status == RUNTIME_PAUSED)
-            return frozen_by_hand(c, row, err);
+            return by_hand(c, row, true, err);
         if (row->state == SANDBOX_PAUSED && box->status == RUNTIME_RUNNING)
-            return rt->pause(rt->self, box->container_id, err);
-        return 0;
+            return by_hand(c, row, false, err);
+        return deaf(c, row) ? end_deaf(c, row, err) : 0;
     }
     char why[160];
     ended_why(box, why, sizeof why);
@@ -142,12 +196,10 @@ static int reconcile_row(struct core *c, const struct sandbox *row,
         return row_running(c, row, box, err);
     if (sandbox_state_settled(row->state))
         return box_up(box) ? row_not_running(c, row, box, err) : 0;
-    if (!registry_take(c->registry, &row->id))
-        return 0; /* its owner is at work */
-    const struct sandbox *now = registry_get(c->registry, &row->id);
-    if (!now || now->state != row->state) {
-        registry_disown(c->registry, &row->id); /* settled in between; the next round looks again */
-    } else if (now->state == SANDBOX_STOPPING) {
+    const struct sandbox *now = registry_take(c->registry, &row->id, row->state);
+    if (!now)
+        return 0; /* its owner is at work, or has settled it in between */
+    if (now->state == SANDBOX_STOPPING) {
         rc = core_bring_down(c, now, NULL, err);
     } else if (now->state == SANDBOX_PAUSING) {
         rc = core_freeze(c, now, err);
@@ -198,11 +250,13 @@ static void row_job(void *arg)
     struct core *c = job->round->core;
     const struct runtime_container *box = box_of(job->round, job->row);
     struct err err;
-    bool fits =
-        job->row->state == SANDBOX_RUNNING ? box_is(box, job->row) && box->status == RUNTIME_RUNNING
-        : job->row->state == SANDBOX_PAUSED ? box_is(box, job->row) && box->status == RUNTIME_PAUSED
-        : sandbox_state_settled(job->row->state) ? !box_up(box)
-                                                 : false;
+    bool fits = job->row->state == SANDBOX_RUNNING
+                    ? box_is(box, job->row) && box->status == RUNTIME_RUNNING &&
+                          link_ready(c->p.link, &job->row->id)
+                : job->row->state == SANDBOX_PAUSED
+                    ? box_is(box, job->row) && box->status == RUNTIME_PAUSED
+                : sandbox_state_settled(job->row->state) ? !box_up(box)
+                                                         : false;
     char name[2 + ID_LEN + 1];
     container_name(&job->row->id, name);
     if (fits && box && !str_eq(box->name, name))
@@ -269,16 +323,17 @@ static void expect_agents(struct core *c)
     free(rows);
 }
 
-/* Services of sandboxes that were awake all the time. */
+/* Services of sandboxes that were awake, or frozen, all the time. */
 static void take_up_services(struct core *c)
 {
-    static const struct core_filter awake = { .state = SANDBOX_RUNNING };
+    static const struct core_filter all = { .state = -1 };
     const struct sandbox **rows;
     size_t count;
     bool more;
-    registry_list(c->registry, NULL, &awake, &rows, &count, &more);
+    registry_list(c->registry, NULL, &all, &rows, &count, &more);
     for (size_t i = 0; i < count; i++) {
-        keepers_up(c->keepers, rows[i]);
+        if (rows[i]->state == SANDBOX_RUNNING || rows[i]->state == SANDBOX_PAUSED)
+            keepers_take_up(c->keepers, rows[i]);
         core_unref(rows[i]);
     }
     free(rows);

@@ -262,6 +262,8 @@ bool registry_update(struct registry *r, const struct sandbox_id *id, registry_f
         e->snap = snapshot_of(copy);
         if (sandbox_state_settled(e->snap->row.state))
             e->owned = false;
+        else if (sandbox_state_settled(old->state))
+            e->owned = true; /* not a moment later: the sweep takes what nobody owns */
         tell_locked(r);
     }
     mu_unlock(&r->lock);
@@ -269,31 +271,27 @@ bool registry_update(struct registry *r, const struct sandbox_id *id, registry_f
     return old != NULL;
 }
 
-static bool set_owned(struct registry *r, const struct sandbox_id *id, bool owned,
-                      bool only_if_free)
+const struct sandbox *registry_take(struct registry *r, const struct sandbox_id *id,
+                                    enum sandbox_state state)
 {
+    const struct sandbox *s = NULL;
     mu_lock(&r->lock);
     struct entry *e = entry_locked(r, id);
-    bool ok = e && !(only_if_free && e->owned);
-    if (ok)
-        e->owned = owned;
+    if (e && !e->owned && e->snap->row.state == state) {
+        e->owned = true;
+        s = core_ref(&e->snap->row);
+    }
     mu_unlock(&r->lock);
-    return ok;
-}
-
-void registry_own(struct registry *r, const struct sandbox_id *id)
-{
-    (void)set_owned(r, id, true, false); /* a row that is gone needs no owner */
-}
-
-bool registry_take(struct registry *r, const struct sandbox_id *id)
-{
-    return set_owned(r, id, true, true);
+    return s;
 }
 
 void registry_disown(struct registry *r, const struct sandbox_id *id)
 {
-    (void)set_owned(r, id, false, false);
+    mu_lock(&r->lock);
+    struct entry *e = entry_locked(r, id);
+    if (e)
+        e->owned = false;
+    mu_unlock(&r->lock);
 }
 
 bool registry_settled(struct registry *r, const struct sandbox_id *id, int64_t deadline_ms,
@@ -351,17 +349,21 @@ size_t registry_take_touched(struct registry *r, struct store_activity *out, siz
     return n;
 }
 
-bool registry_exec_begin(struct registry *r, const struct sandbox_id *id)
+int registry_exec_begin(struct registry *r, const struct sandbox_id *id, struct err *err)
 {
     mu_lock(&r->lock);
     struct entry *e = entry_locked(r, id);
-    bool ok = e && e->live.execs < EXEC_PER_SANDBOX_MAX;
+    bool there = e, ok = e && e->live.execs < EXEC_PER_SANDBOX_MAX;
     if (ok) {
         e->live.execs++;
         r->execs++;
     }
     mu_unlock(&r->lock);
-    return ok;
+    if (ok)
+        return 0;
+    return there ? err_set(err, ERR_CAPACITY, "%d commands run in this sandbox already",
+                           EXEC_PER_SANDBOX_MAX)
+                 : err_set(err, ERR_NOT_FOUND, "no sandbox %s", id->text);
 }
 
 void registry_exec_end(struct registry *r, const struct sandbox_id *id)

@@ -25,11 +25,12 @@ const struct sandbox *registry_await(struct registry *r, const struct sandbox_id
 typedef void (*registry_fn)(struct sandbox *row, void *ctx);
 bool registry_update(struct registry *r, const struct sandbox_id *id, registry_fn fn, void *ctx);
 
-/* An -ING state has one owner in this process: who made the move, or who took it over after a
- * crash. */
-void registry_own(struct registry *r, const struct sandbox_id *id);
-/* false: somebody has it already, or there is no such row. */
-bool registry_take(struct registry *r, const struct sandbox_id *id);
+/* An -ING state has one owner in this process: who made the move into it (registry_update), or who
+ * took it over after a crash. */
+/* The row, still in that -ING state, for who owns it from now on; NULL: somebody has it already, or
+ * it has moved. */
+const struct sandbox *registry_take(struct registry *r, const struct sandbox_id *id,
+                                    enum sandbox_state state);
 void registry_disown(struct registry *r, const struct sandbox_id *id);
 
 /* Waits until the row is in no -ING state or is gone (NULL in *ret); false at the deadline.
@@ -42,14 +43,15 @@ void registry_touch(struct registry *r, const struct sandbox_id *id);
 /* Activity not yet written, at most max; marks it as taken. */
 size_t registry_take_touched(struct registry *r, struct store_activity *out, size_t max);
 
-/* Counts a running exec; false at the sandbox's ceiling. */
-bool registry_exec_begin(struct registry *r, const struct sandbox_id *id);
+/* Counts a running exec. ERR_CAPACITY at the sandbox's ceiling, ERR_NOT_FOUND. */
+int registry_exec_begin(struct registry *r, const struct sandbox_id *id, struct err *err);
 void registry_exec_end(struct registry *r, const struct sandbox_id *id);
 uint32_t registry_execs(struct registry *r);
 
 /* Uses from outside, and what the reaper and the why of a sandbox need to know; not on disk. */
 struct registry_live {
     uint32_t execs, uses;
+    bool cpu_known;     /* this daemon has measured it, or cannot */
     uint32_t cpu_milli; /* lately; measured by the reaper */
     uint64_t cpu_ns;    /* counter at the last look */
     int64_t cpu_at_ms;  /* monotonic; 0: never looked */
@@ -57,6 +59,7 @@ struct registry_live {
     int64_t start_ms, start_engine_ms, start_agent_ms;
     uint32_t deaths;
     int64_t died_at_ms;    /* monotonic */
+    int64_t deaf_since_ms; /* running, but without its agent; monotonic, 0: it is there */
     const char *slept_why; /* static text; NULL: unknown */
     char ip[46];           /* of the container in epoch ip_epoch */
     uint32_t ip_epoch;

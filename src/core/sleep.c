@@ -10,29 +10,58 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "hostmem.h"
 #include "inside.h"
 
-#define BUSY_CPU_MILLI 50          /* a twentieth of a core: idle dev servers use less */
-#define LOW_MEMORY_CLEAR_PCT 2     /* above the floor before starts are let in again */
-#define DEATHS_FORGOTTEN_MS 600000 /* up for so long: earlier deaths do not count */
+#define CPU_WINDOW_MS 1000
+#define BUSY_CPU_MILLI 50      /* a twentieth of a core: idle dev servers use less */
+#define LOW_MEMORY_CLEAR_PCT 2 /* above the floor before starts are let in again */
 
-static const struct caller reaper = { .tenant = NULL, .actor = "reaper" };
+#define REAPER "reaper" /* the actor in the audit */
+
+/* --- frozen and thawed --- */
+
+static void note_frozen(struct registry_live *live, void *ctx)
+{
+    (void)ctx;
+    live->cpu_milli = 0;
+}
+
+/* What was measured before the freeze tells nothing of now. */
+static void note_thawed(struct registry_live *live, void *ctx)
+{
+    (void)ctx;
+    live->cpu_at_ms = 0;
+    live->cpu_known = false;
+}
+
+/* What the engine misses is not what the caller asked for: that one is there. */
+static void gone_is_unavailable(int rc, struct err *err)
+{
+    if (rc < 0 && err->code == ERR_NOT_FOUND)
+        err->code = ERR_UNAVAILABLE;
+}
 
 int core_freeze(struct core *c, const struct sandbox *row, struct err *err)
 {
     const struct runtime *rt = c->p.runtime;
     struct err why;
     int rc = rt->pause(rt->self, row->container_id, err);
+    if (rc == 0 && FAULT("core.freeze.after"))
+        rc = err_set(err, ERR_ENGINE, "fault: frozen");
+    gone_is_unavailable(rc, err);
     if (core_fire(c, row, rc == 0 ? SANDBOX_ON_PAUSED : SANDBOX_ON_FAILED, NULL, NULL, &why) < 0) {
         registry_disown(c->registry, &row->id); /* the sweep looks what is true */
         if (rc == 0)
             *err = why;
         return -1;
     }
+    if (rc == 0)
+        registry_live_update(c->registry, &row->id, note_frozen, NULL);
     return rc;
 }
 
@@ -41,6 +70,11 @@ int core_thaw(struct core *c, const struct sandbox *row, struct err *err)
     const struct runtime *rt = c->p.runtime;
     struct err why;
     int rc = rt->unpause(rt->self, row->container_id, err);
+    if (rc == 0 && FAULT("core.thaw.after"))
+        rc = err_set(err, ERR_ENGINE, "fault: thawed");
+    gone_is_unavailable(rc, err);
+    if (rc == 0)
+        registry_live_update(c->registry, &row->id, note_thawed, NULL);
     if (core_fire(c, row, rc == 0 ? SANDBOX_ON_STARTED : SANDBOX_ON_FAILED, NULL, NULL, &why) < 0) {
         registry_disown(c->registry, &row->id);
         if (rc == 0)
@@ -72,6 +106,7 @@ int core_pause(struct core *c, const struct caller *who, const struct sandbox_id
     core_unref(mine);
     if (rc < 0)
         return -1;
+    core_slept(c, id, "somebody froze it through the API");
     *ret = core_own_row(c, who, id, err);
     return *ret ? 0 : -1;
 }
@@ -123,10 +158,21 @@ static void note_cpu(struct registry_live *live, void *ctx)
 {
     const struct cpu_look *look = ctx;
     int64_t ms = look->at_ms - live->cpu_at_ms;
-    if (live->cpu_at_ms && ms > 0 && look->ns >= live->cpu_ns)
+    if (live->cpu_at_ms && ms < CPU_WINDOW_MS)
+        return; /* on a busy machine a short look sees nothing */
+    if (live->cpu_at_ms && look->ns >= live->cpu_ns) {
         live->cpu_milli = (uint32_t)((look->ns - live->cpu_ns) / 1000 / (uint64_t)ms);
+        live->cpu_known = true;
+    }
     live->cpu_ns = look->ns;
     live->cpu_at_ms = look->at_ms;
+}
+
+static void note_no_cpu(struct registry_live *live, void *ctx)
+{
+    (void)ctx;
+    live->cpu_milli = 0;
+    live->cpu_known = true;
 }
 
 static void measure_cpu(struct core *c, const struct sandbox *s)
@@ -134,6 +180,8 @@ static void measure_cpu(struct core *c, const struct sandbox *s)
     struct cpu_look look = { .at_ms = clock_mono_ms() };
     if (s->container_id && hostmem_container_cpu(s->container_id, &look.ns))
         registry_live_update(c->registry, &s->id, note_cpu, &look);
+    else
+        registry_live_update(c->registry, &s->id, note_no_cpu, NULL);
 }
 
 /* --- who may sleep --- */
@@ -148,27 +196,41 @@ static int64_t stop_limit_ms(const struct core *c, const struct sandbox *s)
     return s->stop_timeout_ms ? s->stop_timeout_ms : c->p.config->pause_stop_ms;
 }
 
-/* What keeps it awake; NULL: nothing. */
+enum work { WORK_NONE, WORK_COMMAND, WORK_PROCESS, WORK_STREAM, WORK_CPU };
+static const char *const work_words[] = {
+    [WORK_COMMAND] = "a command runs",
+    [WORK_PROCESS] = "a process runs",
+    [WORK_STREAM] = "a request or stream is open",
+    [WORK_CPU] = "processes use the CPU",
+};
+
+/* What is under way in it. */
+static enum work work_of(const struct core *c, const struct sandbox *s,
+                         const struct registry_live *live)
+{
+    if (live->execs > 0)
+        return WORK_COMMAND;
+    if (procs_busy(c->procs, &s->id) > 0)
+        return WORK_PROCESS;
+    if (live->uses > 0)
+        return WORK_STREAM;
+    return s->state != SANDBOX_PAUSED && live->cpu_milli >= BUSY_CPU_MILLI ? WORK_CPU : WORK_NONE;
+}
+
+/* What keeps it as it is; NULL: nothing. */
 static const char *kept_by(const struct core *c, const struct sandbox *s,
                            const struct registry_live *live, int64_t wall_ms)
 {
-    if (live->execs > 0)
-        return "a command runs";
-    if (procs_busy(c->procs, &s->id) > 0)
-        return "a process runs";
-    if (live->uses > 0)
-        return "a request or stream is open";
-    if (s->keepalive_until_ms > wall_ms)
-        return "keepalive";
-    if (live->cpu_milli >= BUSY_CPU_MILLI)
-        return "processes use the CPU";
-    return NULL;
+    enum work w = work_of(c, s, live);
+    if (w != WORK_NONE)
+        return work_words[w];
+    return s->keepalive_until_ms > wall_ms ? "keepalive" : NULL;
 }
 
-static int64_t idle_for_ms(const struct sandbox *s, int64_t wall_ms)
+static int64_t since_ms(int64_t then_ms, int64_t wall_ms)
 {
-    int64_t idle = wall_ms - s->last_active_at_ms;
-    return idle < 0 ? 0 : idle; /* the wall clock was set back: not a reason to sleep */
+    int64_t ms = wall_ms - then_ms;
+    return ms < 0 ? 0 : ms; /* the wall clock was set back: not a reason to sleep */
 }
 
 static void note_slept(struct registry_live *live, void *ctx)
@@ -181,40 +243,78 @@ void core_slept(struct core *c, const struct sandbox_id *id, const char *why)
     registry_live_update(c->registry, id, note_slept, (char *)(uintptr_t)why);
 }
 
-static void put_to_sleep(struct core *c, const struct sandbox *s, bool freeze, const char *why)
+/* Back to where it is of use to whoever came in between; it is running, or frozen and claimed for a
+ * stop. */
+static int stay_awake(struct core *c, const struct sandbox *mine, bool frozen, struct err *err)
 {
-    struct caller who = { .tenant = s->tenant, .actor = reaper.actor };
-    const struct sandbox *after = NULL;
-    struct err err;
-    int rc = freeze ? core_pause(c, &who, &s->id, &after, &err)
-                    : core_stop(c, &who, &s->id, &after, &err);
-    core_unref(after);
-    if (rc == 0)
-        core_slept(c, &s->id, why);
+    const struct runtime *rt = c->p.runtime;
+    if (frozen && rt->unpause(rt->self, mine->container_id, err) < 0)
+        return core_bring_down(c, mine, NULL, err);
+    if (frozen)
+        registry_live_update(c->registry, &mine->id, note_thawed, NULL);
+    int rc = core_fire(c, mine, SANDBOX_ON_FAILED, NULL, NULL, err);
     if (rc < 0)
-        log_warn("sandbox.sleep_failed", KV_STR("id", s->id.text), KV_ERR(&err));
-    else
-        log_info("sandbox.asleep", KV_STR("id", s->id.text), KV_STR("why", why),
-                 KV_INT("frozen", freeze));
+        registry_disown(c->registry, &mine->id);
+    return rc;
 }
 
-/* The only deletion that nobody asks for in the moment: somebody asked for it at create. */
-static bool forgotten(struct core *c, const struct sandbox *s)
+/* s was found idle. Its row is claimed first and looked at once more then: whoever began to use it
+ * before the claim could be seen has been counted by now, whoever comes later waits for the
+ * outcome. */
+static void put_to_sleep(struct core *c, const struct sandbox *s, bool freeze, const char *why)
+{
+    struct store_move m = { .if_epoch = s->epoch,
+                            .actor = REAPER,
+                            .action = freeze ? "sandbox.pause" : "sandbox.stop" };
+    const struct sandbox *mine = NULL;
+    struct registry_live live = { 0 };
+    struct err err;
+    int rc = core_engine_there(c, &err);
+    if (rc == 0)
+        rc = core_fire(c, s, freeze ? SANDBOX_ON_PAUSE : SANDBOX_ON_STOP, &m, &mine, &err);
+    if (rc == 0 && mine) {
+        struct sandbox claimed = *mine; /* its texts are borrowed */
+        claimed.state = s->state;
+        bool used = !registry_live(c->registry, &s->id, &live) ||
+                    mine->last_active_at_ms != s->last_active_at_ms ||
+                    kept_by(c, &claimed, &live, clock_wall_ms());
+        if (used)
+            why = NULL;
+        rc = used     ? stay_awake(c, mine, s->state == SANDBOX_PAUSED, &err)
+             : freeze ? core_freeze(c, mine, &err)
+                      : core_bring_down(c, mine, NULL, &err);
+    }
+    core_unref(mine);
+    if (rc < 0 && err.code != ERR_CONFLICT) /* that one: somebody was faster */
+        log_warn("sandbox.sleep_failed", KV_STR("id", s->id.text), KV_ERR(&err));
+    if (rc < 0 || !why)
+        return;
+    core_slept(c, &s->id, why);
+    log_info("sandbox.asleep", KV_STR("id", s->id.text), KV_STR("why", why),
+             KV_INT("frozen", freeze));
+}
+
+/* The only deletion that nobody asks for in the moment: somebody asked for it at create. id: of a
+ * row that was there when the round began; rounds may take long. */
+static bool forgotten(struct core *c, const struct sandbox_id *id)
 {
     struct registry_live live;
     int64_t now = clock_wall_ms();
-    if (!s->ttl_s || idle_for_ms(s, now) < (int64_t)s->ttl_s * 1000 ||
-        !sandbox_state_settled(s->state) || !registry_live(c->registry, &s->id, &live) ||
-        kept_by(c, s, &live, now))
-        return false;
-    struct caller who = { .tenant = s->tenant, .actor = reaper.actor };
-    struct err err;
-    uint64_t freed;
-    if (core_purge(c, &who, &s->id, &freed, &err) < 0)
-        log_warn("sandbox.ttl_failed", KV_STR("id", s->id.text), KV_ERR(&err));
-    else
-        log_info("sandbox.ttl_purged", KV_STR("id", s->id.text));
-    return true;
+    const struct sandbox *s = registry_get(c->registry, id);
+    bool due = s && s->ttl_s && since_ms(s->last_active_at_ms, now) >= (int64_t)s->ttl_s * 1000 &&
+               sandbox_state_settled(s->state) && registry_live(c->registry, id, &live) &&
+               !kept_by(c, s, &live, now);
+    if (due) {
+        struct caller who = { .tenant = s->tenant, .actor = REAPER };
+        struct err err;
+        uint64_t freed;
+        if (core_purge(c, &who, id, &freed, &err) < 0)
+            log_warn("sandbox.ttl_failed", KV_STR("id", id->text), KV_ERR(&err));
+        else
+            log_info("sandbox.ttl_purged", KV_STR("id", id->text));
+    }
+    core_unref(s);
+    return due;
 }
 
 static void look_at(struct core *c, const struct sandbox *s)
@@ -223,47 +323,44 @@ static void look_at(struct core *c, const struct sandbox *s)
     int64_t now = clock_wall_ms();
     if (s->state == SANDBOX_RUNNING)
         measure_cpu(c, s);
-    if (s->idle_policy == IDLE_ALWAYS_ON || !registry_live(c->registry, &s->id, &live))
+    if (!registry_live(c->registry, &s->id, &live))
         return;
-    int64_t idle = idle_for_ms(s, now);
-    if (s->state == SANDBOX_PAUSED) {
-        if (idle >= idle_limit_ms(c, s) + stop_limit_ms(c, s))
+    if (s->state == SANDBOX_RUNNING && work_of(c, s, &live) != WORK_NONE)
+        registry_touch(c->registry, &s->id); /* the idle time begins when the work ends */
+    if (s->idle_policy == IDLE_ALWAYS_ON || kept_by(c, s, &live, now))
+        return;
+    if (s->state == SANDBOX_PAUSED) { /* last changed when it was frozen */
+        if (since_ms(s->updated_at_ms, now) >= stop_limit_ms(c, s))
             put_to_sleep(c, s, false, "frozen for long");
-        return;
-    }
-    if (idle < idle_limit_ms(c, s))
-        return;
-    if (live.cpu_milli >= BUSY_CPU_MILLI)
-        registry_touch(c->registry, &s->id); /* busy now: the idle time begins when it ends */
-    if (!kept_by(c, s, &live, now))
+    } else if (live.cpu_known && since_ms(s->last_active_at_ms, now) >= idle_limit_ms(c, s)) {
         put_to_sleep(c, s, s->idle_policy == IDLE_PAUSE, "idle");
+    }
 }
 
 /* --- memory --- */
-
-struct candidate {
-    const struct sandbox *s;
-    int64_t idle_ms;
-};
 
 /* Under pressure one sandbox a round is stopped: the longest idle; always_on ones only below the
  * emergency mark. */
 static void relieve(struct core *c, const struct sandbox **rows, size_t count, bool emergency)
 {
-    struct candidate best = { NULL, -1 };
-    int64_t now = clock_wall_ms();
+    const struct sandbox *best = NULL;
+    int64_t best_ms = -1, now = clock_wall_ms();
     for (size_t i = 0; i < count; i++) {
         struct registry_live live;
-        if ((rows[i]->state != SANDBOX_RUNNING && rows[i]->state != SANDBOX_PAUSED) ||
-            !registry_live(c->registry, &rows[i]->id, &live) || kept_by(c, rows[i], &live, now) ||
+        bool running = rows[i]->state == SANDBOX_RUNNING;
+        if ((!running && rows[i]->state != SANDBOX_PAUSED) ||
+            !registry_live(c->registry, &rows[i]->id, &live) || (running && !live.cpu_known) ||
+            kept_by(c, rows[i], &live, now) ||
             (rows[i]->idle_policy == IDLE_ALWAYS_ON && !emergency))
             continue;
-        int64_t idle = idle_for_ms(rows[i], now);
-        if (idle > best.idle_ms)
-            best = (struct candidate){ rows[i], idle };
+        int64_t idle_ms = since_ms(rows[i]->last_active_at_ms, now);
+        if (idle_ms > best_ms) {
+            best = rows[i];
+            best_ms = idle_ms;
+        }
     }
-    if (best.s)
-        put_to_sleep(c, best.s, false, emergency ? "memory emergency" : "memory pressure");
+    if (best)
+        put_to_sleep(c, best, false, emergency ? "memory emergency" : "memory pressure");
 }
 
 static void list_all(struct core *c, const struct sandbox ***rows, size_t *count)
@@ -300,27 +397,35 @@ void core_sleep_round(struct core *c)
     size_t count;
     list_all(c, &rows, &count);
     for (size_t i = 0; i < count; i++)
-        if (!forgotten(c, rows[i]) &&
+        if (!forgotten(c, &rows[i]->id) &&
             (rows[i]->state == SANDBOX_RUNNING || rows[i]->state == SANDBOX_PAUSED))
             look_at(c, rows[i]);
     mind_memory(c, rows, count);
     free_all(rows, count);
 }
 
-/* A start is let in when its memory can be had above the floor, counting starts under way; if not,
- * the reaper gets one chance to make room. */
+/* Counts one more start among those whose memory is not seen yet, if it fits above the floor. */
+static bool reserve(struct core *c, const struct hostmem *m)
+{
+    const struct config *cfg = c->p.config;
+    uint64_t floor_mib = m->total_mib * (uint64_t)cfg->mem_refuse_pct / 100;
+    mu_lock(&c->gate);
+    uint64_t need_mib = ((uint64_t)c->admitted + 1) * (uint64_t)cfg->wake_cost_mib;
+    bool ok = m->available_mib >= need_mib + floor_mib && !atomic_load(&c->low_memory);
+    if (ok)
+        c->admitted++;
+    mu_unlock(&c->gate);
+    return ok;
+}
+
 int core_admit(struct core *c, struct err *err)
 {
     const struct config *cfg = c->p.config;
     for (int attempt = 0;; attempt++) {
         struct hostmem m;
-        if (!hostmem_read(&m))
-            return 0; /* unreadable: nothing to decide on */
-        mu_lock(&c->gate);
-        uint64_t need = ((uint64_t)c->starting + 1) * (uint64_t)cfg->wake_cost_mib;
-        mu_unlock(&c->gate);
-        uint64_t floor_mib = m.total_mib * (uint64_t)cfg->mem_refuse_pct / 100;
-        if (m.available_mib >= need + floor_mib && !atomic_load(&c->low_memory))
+        if (!hostmem_read(&m)) /* nothing to decide on */
+            m = (struct hostmem){ UINT64_MAX / 200, UINT64_MAX / 200, 100 };
+        if (reserve(c, &m))
             return 0;
         if (attempt > 0) {
             (void)err_set(err, ERR_CAPACITY,
@@ -338,6 +443,13 @@ int core_admit(struct core *c, struct err *err)
     }
 }
 
+void core_admitted(struct core *c)
+{
+    mu_lock(&c->gate);
+    c->admitted--;
+    mu_unlock(&c->gate);
+}
+
 /* --- why --- */
 
 int core_why(struct core *c, const struct caller *who, const struct sandbox_id *id,
@@ -350,7 +462,7 @@ int core_why(struct core *c, const struct caller *who, const struct sandbox_id *
     (void)registry_live(c->registry, id, &live); /* gone this moment: zeroes are true enough */
     int64_t now = clock_wall_ms();
     *ret = (struct core_why){ .state = sandbox_state_name(s->state),
-                              .idle_ms = idle_for_ms(s, now),
+                              .idle_ms = since_ms(s->last_active_at_ms, now),
                               .sleeps_in_ms = -1,
                               .execs = live.execs,
                               .uses = live.uses,
@@ -369,8 +481,11 @@ int core_why(struct core *c, const struct caller *who, const struct sandbox_id *
                            "its policy is always_on");
         else if (left > 0)
             (void)str_copy(ret->awake_because, sizeof ret->awake_because, "it was used lately");
-        if (!by && s->idle_policy != IDLE_ALWAYS_ON)
+        if (s->idle_policy != IDLE_ALWAYS_ON && work_of(c, s, &live) == WORK_NONE) {
+            int64_t kept = s->keepalive_until_ms - now;
+            left = left > kept ? left : kept;
             ret->sleeps_in_ms = left > 0 ? left : 0;
+        }
     } else if (s->error_message) {
         (void)str_copy(ret->asleep_because, sizeof ret->asleep_because, s->error_message);
     } else if (s->state == SANDBOX_STOPPED || s->state == SANDBOX_PAUSED) {

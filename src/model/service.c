@@ -30,12 +30,14 @@ void services_release(struct services *s)
 
 int service_check(const struct service *s, struct err *err)
 {
-    for (const char *c = s->name; *c; c++) {
-        bool letter = (*c >= 'a' && *c <= 'z') || (*c >= '0' && *c <= '9');
-        if (!letter && !(*c == '-' && c != s->name))
-            return err_set(
-                err, ERR_INVALID,
-                "name: has small letters, digits and inner hyphens, and does not begin with one");
+    size_t len = strlen(s->name);
+    if (len == 0 || len > SERVICE_NAME_MAX)
+        return err_set(err, ERR_INVALID, "name: has 1 to %d characters", SERVICE_NAME_MAX);
+    for (size_t i = 0; i < len; i++) {
+        char c = s->name[i];
+        bool letter = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+        if (!letter && (c != '-' || i == 0 || i == len - 1))
+            return err_set(err, ERR_INVALID, "name: has small letters, digits and inner hyphens");
     }
     if (s->health_path && s->health_path[0] != '/')
         return err_set(err, ERR_INVALID, "health_path: must begin with /");

@@ -1,5 +1,7 @@
-/* A YAML document becomes JSON text, and the shape's decoder does the rest. A refusal names a path;
- * the path is walked in the document once more to tell the line. */
+/* A YAML document becomes JSON text, and the shape's decoder does the rest. The text is hostile:
+ * events are taken one by one, so that nesting is refused before libyaml has walked through all of
+ * it, and nothing is ever expanded. A refusal by the decoder names a path; the events are walked
+ * once more to tell its line. */
 #include "wire/yaml.h"
 
 #include <stdlib.h>
@@ -11,145 +13,289 @@
 #include "wire/json.h"
 
 #define JSON_MAX (1 * MIB)
+#define KEYS_MAX 256 /* of one map; looking for repeats is a matter of squares */
 
 struct reader {
-    yaml_document_t doc;
+    yaml_parser_t parser;
+    yaml_event_t event; /* the one at hand */
+    const char *text;
+    size_t len;
     struct json_out out;
 };
 
-static int refuse(const yaml_node_t *n, struct err *err, const char *why)
+static size_t line_at(const struct reader *r, size_t offset)
 {
-    return err_set(err, ERR_INVALID, "%s (line %zu)", why, n->start_mark.line + 1);
+    size_t line = 1;
+    for (size_t i = 0; i < offset && i < r->len; i++)
+        line += r->text[i] == '\n';
+    return line;
 }
 
+static int next(struct reader *r, struct err *err)
+{
+    const yaml_parser_t *p = &r->parser;
+    yaml_event_delete(&r->event);
+    if (yaml_parser_parse(&r->parser, &r->event))
+        return 0;
+    memset(&r->event, 0, sizeof r->event);
+    size_t line =
+        p->error == YAML_READER_ERROR ? line_at(r, p->problem_offset) : p->problem_mark.line + 1;
+    return err_set(err, ERR_INVALID, "%s (line %zu)", p->problem ? p->problem : "cannot be read",
+                   line);
+}
+
+static int refuse(const struct reader *r, struct err *err, const char *why)
+{
+    return err_set(err, ERR_INVALID, "%s (line %zu)", why, r->event.start_mark.line + 1);
+}
+
+static const char *scalar(const struct reader *r)
+{
+    return (const char *)r->event.data.scalar.value;
+}
+
+/* A number as JSON writes it: no plus, no leading zeros. */
 static bool looks_whole(const char *text)
 {
     uint64_t v;
-    return str_u64(*text == '-' ? text + 1 : text, &v) && v <= INT64_MAX;
+    const char *digits = *text == '-' ? text + 1 : text;
+    return str_u64(digits, &v) && v <= INT64_MAX && (digits[0] != '0' || !digits[1]);
 }
 
-static void put_scalar(struct json_out *o, const char *key, const yaml_node_t *n)
+static void put_scalar(struct reader *r, const char *key)
 {
-    const char *text = (const char *)n->data.scalar.value;
-    bool plain = n->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
+    const char *text = scalar(r);
+    bool plain = r->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
     if (plain && (str_eq(text, "true") || str_eq(text, "false")))
-        json_put_bool(o, key, text[0] == 't');
+        json_put_bool(&r->out, key, text[0] == 't');
     else if (plain && (str_eq(text, "null") || str_eq(text, "~") || !*text))
-        json_put_null(o, key);
+        json_put_null(&r->out, key);
     else if (plain && looks_whole(text))
-        json_put_raw(o, key, text);
+        json_put_raw(&r->out, key, text);
     else
-        json_put_n(o, key, text, n->data.scalar.length);
+        json_put_n(&r->out, key, text, r->event.data.scalar.length);
 }
 
-static int put_node(struct reader *r, const char *key, int index, int depth, struct err *err);
-
-static int put_map(struct reader *r, const char *key, const yaml_node_t *n, int depth,
-                   struct err *err)
+/* What no node may have. */
+static int check_plain(const struct reader *r, struct err *err)
 {
-    json_open(&r->out, key);
-    for (const yaml_node_pair_t *p = n->data.mapping.pairs.start; p < n->data.mapping.pairs.top;
-         p++) {
-        const yaml_node_t *k = yaml_document_get_node(&r->doc, p->key);
-        if (!k || k->type != YAML_SCALAR_NODE || str_eq((const char *)k->data.scalar.value, "<<"))
-            return refuse(k ? k : n, err, "a key must be a plain text");
-        if (put_node(r, (const char *)k->data.scalar.value, p->value, depth, err) < 0)
-            return -1;
+    const yaml_char_t *anchor = NULL, *tag = NULL;
+    if (r->event.type == YAML_ALIAS_EVENT)
+        return refuse(r, err, "aliases are not supported");
+    if (r->event.type == YAML_SCALAR_EVENT) {
+        anchor = r->event.data.scalar.anchor;
+        tag = r->event.data.scalar.tag;
+    } else if (r->event.type == YAML_MAPPING_START_EVENT) {
+        anchor = r->event.data.mapping_start.anchor;
+        tag = r->event.data.mapping_start.tag;
+    } else if (r->event.type == YAML_SEQUENCE_START_EVENT) {
+        anchor = r->event.data.sequence_start.anchor;
+        tag = r->event.data.sequence_start.tag;
     }
-    json_close(&r->out);
+    if (anchor)
+        return refuse(r, err, "anchors are not supported");
+    return tag ? refuse(r, err, "tags are not supported") : 0;
+}
+
+static int put_node(struct reader *r, const char *key, int depth, struct err *err);
+
+static int take_key(struct reader *r, struct strv *keys, struct err *err)
+{
+    if (r->event.type != YAML_SCALAR_EVENT || check_plain(r, err) < 0 ||
+        (r->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE && str_eq(scalar(r), "<<")) ||
+        strlen(scalar(r)) != r->event.data.scalar.length)
+        return refuse(r, err, "a key must be a plain text");
+    if (keys->count == KEYS_MAX)
+        return refuse(r, err, "too many keys");
+    for (size_t i = 0; i < keys->count; i++)
+        if (str_eq(keys->items[i], scalar(r)))
+            return refuse(r, err, "the key is there twice");
+    strv_add(keys, scalar(r));
     return 0;
 }
 
-static int put_node(struct reader *r, const char *key, int index, int depth, struct err *err)
+static int put_map(struct reader *r, const char *key, int depth, struct err *err)
 {
-    const yaml_node_t *n = yaml_document_get_node(&r->doc, index);
-    if (!n)
-        return err_set(err, ERR_INVALID, "the document is empty");
-    if (depth > JSON_DEPTH_MAX)
-        return refuse(n, err, "nested too deep");
-    if (n->type == YAML_SCALAR_NODE) {
-        put_scalar(&r->out, key, n);
-    } else if (n->type == YAML_MAPPING_NODE) {
-        return put_map(r, key, n, depth + 1, err);
-    } else {
-        json_list(&r->out, key);
-        for (const yaml_node_item_t *i = n->data.sequence.items.start;
-             i < n->data.sequence.items.top; i++)
-            if (put_node(r, NULL, *i, depth + 1, err) < 0)
-                return -1;
-        json_unlist(&r->out);
-    }
-    /* Also what ends an expansion of aliases. */
-    return r->out.b->failed ? refuse(n, err, "the document is too large") : 0;
-}
-
-/* The node that a message's path ("services.0.port: …") leads to, as far as it goes. */
-static const yaml_node_t *node_at(struct reader *r, const char *path)
-{
-    yaml_node_t *n = yaml_document_get_root_node(&r->doc);
-    while (n && *path && *path != ':') {
-        size_t len = strcspn(path, ".:");
-        yaml_node_t *next = NULL;
-        if (n->type == YAML_MAPPING_NODE) {
-            for (yaml_node_pair_t *p = n->data.mapping.pairs.start; p < n->data.mapping.pairs.top;
-                 p++) {
-                yaml_node_t *k = yaml_document_get_node(&r->doc, p->key);
-                if (k->data.scalar.length == len && memcmp(k->data.scalar.value, path, len) == 0)
-                    next = yaml_document_get_node(&r->doc, p->value);
-            }
-        } else if (n->type == YAML_SEQUENCE_NODE) {
-            char digits[24];
-            uint64_t i;
-            if (len < sizeof digits) {
-                memcpy(digits, path, len);
-                digits[len] = 0;
-                if (str_u64(digits, &i) &&
-                    i < (uint64_t)(n->data.sequence.items.top - n->data.sequence.items.start))
-                    next = yaml_document_get_node(&r->doc, n->data.sequence.items.start[i]);
-            }
-        }
-        if (!next)
+    struct strv keys = { 0 };
+    int rc = 0;
+    json_open(&r->out, key);
+    while ((rc = next(r, err)) == 0 && r->event.type != YAML_MAPPING_END_EVENT) {
+        rc = take_key(r, &keys, err);
+        if (rc == 0)
+            rc = next(r, err);
+        if (rc == 0)
+            rc = put_node(r, keys.items[keys.count - 1], depth, err);
+        if (rc < 0)
             break;
-        n = next;
-        path += len + (path[len] == '.');
     }
-    return n;
-}
-
-static int decode(struct reader *r, const struct shape *shape, void *obj, struct err *err)
-{
-    struct buf json = BUF_INIT(JSON_MAX);
-    r->out = JSON_OUT(&json);
-    int rc = put_node(r, NULL, 1, 0, err);
-    if (rc == 0) {
-        rc = json_decode(shape, buf_str(&json), json.len, obj, err);
-        const yaml_node_t *n = rc < 0 ? node_at(r, err->msg) : NULL;
-        if (n) {
-            size_t len = strlen(err->msg);
-            (void)snprintf(err->msg + len, sizeof err->msg - len, " (line %zu)",
-                           n->start_mark.line + 1);
-        }
-    }
-    buf_release(&json);
+    json_close(&r->out);
+    strv_release(&keys);
     return rc;
 }
 
-int yaml_decode(const struct shape *shape, const char *text, size_t len, void *obj, struct err *err)
+/* The node that begins with the event at hand; the event at hand is its last one afterwards. */
+static int put_node(struct reader *r, const char *key, int depth, struct err *err)
 {
-    yaml_parser_t parser;
-    struct reader r;
-    if (!yaml_parser_initialize(&parser))
-        abort();
-    yaml_parser_set_input_string(&parser, (const unsigned char *)text, len);
-    int rc = -1;
-    if (!yaml_parser_load(&parser, &r.doc)) {
-        (void)err_set(err, ERR_INVALID, "%s (line %zu)",
-                      parser.problem ? parser.problem : "cannot be read",
-                      parser.problem_mark.line + 1);
+    int rc = 0;
+    if (check_plain(r, err) < 0)
+        return -1;
+    if (depth > JSON_DEPTH_MAX)
+        return refuse(r, err, "nested too deep");
+    if (r->event.type == YAML_SCALAR_EVENT) {
+        put_scalar(r, key);
+    } else if (r->event.type == YAML_MAPPING_START_EVENT) {
+        rc = put_map(r, key, depth + 1, err);
     } else {
-        rc = decode(&r, shape, obj, err);
-        yaml_document_delete(&r.doc);
+        json_list(&r->out, key);
+        while ((rc = next(r, err)) == 0 && r->event.type != YAML_SEQUENCE_END_EVENT)
+            if ((rc = put_node(r, NULL, depth + 1, err)) < 0)
+                break;
+        json_unlist(&r->out);
     }
-    yaml_parser_delete(&parser);
+    return rc == 0 && r->out.b->failed ? refuse(r, err, "the document is too large") : rc;
+}
+
+static void reader_open(struct reader *r, const char *text, size_t len)
+{
+    memset(r, 0, sizeof *r);
+    r->text = text;
+    r->len = len;
+    if (!yaml_parser_initialize(&r->parser))
+        abort(); /* out of memory */
+    yaml_parser_set_encoding(&r->parser, YAML_UTF8_ENCODING);
+    yaml_parser_set_input_string(&r->parser, (const unsigned char *)text, len);
+}
+
+static void reader_close(struct reader *r)
+{
+    yaml_event_delete(&r->event);
+    yaml_parser_delete(&r->parser);
+}
+
+/* To the event that begins the first node, or the end of the stream. */
+static int to_root(struct reader *r, struct err *err)
+{
+    do {
+        if (next(r, err) < 0)
+            return -1;
+        if (r->event.type == YAML_DOCUMENT_START_EVENT &&
+            (r->event.data.document_start.version_directive ||
+             r->event.data.document_start.tag_directives.start !=
+                 r->event.data.document_start.tag_directives.end))
+            return refuse(r, err, "directives are not supported");
+    } while (r->event.type == YAML_STREAM_START_EVENT ||
+             r->event.type == YAML_DOCUMENT_START_EVENT);
+    return 0;
+}
+
+static int to_json(const char *text, size_t len, struct buf *json, struct err *err)
+{
+    struct reader r;
+    reader_open(&r, text, len);
+    r.out = JSON_OUT(json);
+    int rc = to_root(&r, err);
+    if (rc == 0 && r.event.type != YAML_STREAM_END_EVENT) {
+        rc = put_node(&r, NULL, 0, err);
+        while (rc == 0 && r.event.type != YAML_STREAM_END_EVENT) {
+            rc = next(&r, err);
+            if (rc == 0 && r.event.type == YAML_DOCUMENT_START_EVENT)
+                rc = refuse(&r, err, "one document is enough");
+        }
+    }
+    reader_close(&r);
+    return rc;
+}
+
+/* --- lines --- */
+
+/* Passes the node that the event at hand begins. */
+static int skip(struct reader *r, struct err *err)
+{
+    int open = 0;
+    for (;;) {
+        if (r->event.type == YAML_MAPPING_START_EVENT || r->event.type == YAML_SEQUENCE_START_EVENT)
+            open++;
+        else if (r->event.type == YAML_MAPPING_END_EVENT ||
+                 r->event.type == YAML_SEQUENCE_END_EVENT)
+            open--;
+        if (open == 0)
+            return 0;
+        if (next(r, err) < 0)
+            return -1;
+    }
+}
+
+/* From the node at hand to the member that the path's next word (len bytes) names: 1, with *line of
+ * its key or item; 0: there is none. The document was walked before, so nothing can fail but for
+ * lack of memory. */
+static int enter(struct reader *r, const char *word, size_t len, size_t *line)
+{
+    struct err err;
+    char digits[24] = "";
+    uint64_t wanted = UINT64_MAX, i = 0;
+    bool map = r->event.type == YAML_MAPPING_START_EVENT;
+    if (!map && r->event.type != YAML_SEQUENCE_START_EVENT)
+        return 0;
+    if (!map && len < sizeof digits) {
+        memcpy(digits, word, len);
+        (void)str_u64(digits, &wanted); /* no number: no such item */
+    }
+    while (next(r, &err) == 0 && r->event.type != YAML_MAPPING_END_EVENT &&
+           r->event.type != YAML_SEQUENCE_END_EVENT) {
+        bool here = map ? r->event.data.scalar.length == len && memcmp(scalar(r), word, len) == 0
+                        : i++ == wanted;
+        size_t at = r->event.start_mark.line + 1;
+        if (map && next(r, &err) < 0)
+            return 0;
+        if (here) {
+            *line = at;
+            return 1;
+        }
+        if (skip(r, &err) < 0)
+            return 0;
+    }
+    return 0;
+}
+
+/* Appends the line of what a message's path ("services.0.port: …") leads to, as far as it goes. */
+static void add_line(const char *text, size_t len, struct err *err)
+{
+    struct reader r;
+    struct err ignored;
+    size_t line = 1, used = strlen(err->msg);
+    const char *path = err->msg;
+    reader_open(&r, text, len);
+    if (to_root(&r, &ignored) == 0) {
+        line = r.event.start_mark.line + 1;
+        for (;;) {
+            size_t word = strcspn(path, ".: ");
+            if (word == 0 || !enter(&r, path, word, &line) || path[word] != '.')
+                break;
+            path += word + 1;
+        }
+    }
+    reader_close(&r);
+    char tail[32];
+    (void)snprintf(tail, sizeof tail, " (line %zu)", line);
+    if (used + strlen(tail) >= sizeof err->msg) /* the line counts more than the end of a text */
+        used = sizeof err->msg - 1 - strlen(tail);
+    (void)str_copy(err->msg + used, sizeof err->msg - used, tail);
+}
+
+int yaml_decode(const struct shape *shape, const char *text, size_t len, void *obj,
+                int (*check)(const void *obj, struct err *err), struct err *err)
+{
+    struct buf json = BUF_INIT(JSON_MAX);
+    int rc = to_json(text, len, &json, err);
+    if (rc == 0) {
+        rc = json_decode(shape, buf_str(&json), json.len, obj, err);
+        if (rc == 0 && check && check(obj, err) < 0) {
+            shape_release(shape, obj);
+            rc = -1;
+        }
+        if (rc < 0)
+            add_line(text, len, err);
+    }
+    buf_release(&json);
     return rc;
 }

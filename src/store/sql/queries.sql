@@ -105,8 +105,9 @@ VALUES (:id, :node, :tenant, :external_user, :now_ms);
 UPDATE workspace SET external_user = :external_user WHERE id = :id;
 -- :workspace_made  (id, dev, ino) -> changed rows
 UPDATE workspace SET dev = :dev, ino = :ino WHERE id = :id;
--- :workspace_purging  (id) -> changed rows
-UPDATE workspace SET purging = 1 WHERE id = :id;
+-- :workspace_purging  (id) -> changed rows; none while a sandbox stands on it
+UPDATE workspace SET purging = 1
+WHERE id = :id AND NOT EXISTS (SELECT 1 FROM sandbox WHERE sandbox.id = :id);
 -- :workspace_remove  (id) -> changed rows
 DELETE FROM workspace WHERE id = :id;
 
