@@ -39,7 +39,7 @@ struct box *box_of(struct edge *e, const struct sandbox_id *id)
 {
     struct box **at = slot_of(e, id);
     if (*at)
-        return *at;
+        return *at; /* cppcheck-suppress identicalInnerCondition ; a value, not a condition */
     struct box *b = mem_new(1, sizeof *b);
     b->id = *id;
     *at = b;

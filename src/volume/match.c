@@ -20,8 +20,8 @@
 /* Does c belong to the class at p (behind its '[')? *ret_end: behind its ']', or NULL: no class. */
 static bool in_class(const char *p, unsigned char c, const char **ret_end)
 {
-    bool not = *p == '!' || *p == '^', in = false;
-    p += not ;
+    bool negated = *p == '!' || *p == '^', in = false;
+    p += negated;
     const char *first = p;
     *ret_end = NULL;
     for (; *p && (*p != ']' || p == first); p++) {
@@ -34,7 +34,7 @@ static bool in_class(const char *p, unsigned char c, const char **ret_end)
     }
     if (*p == ']')
         *ret_end = p + 1;
-    return in != not &&c != '/';
+    return in != negated && c != '/';
 }
 
 /* One character of the text; a UTF-8 sequence is one for '?'. */

@@ -114,7 +114,7 @@ static struct node *add(struct file_watch *w, int dir, struct node *parent, cons
     }
     struct node **at = slot_of(w, wd);
     if (*at)
-        return *at;
+        return *at; /* cppcheck-suppress identicalInnerCondition ; a value, not a condition */
     size_t len = strlen(name);
     struct node *n = mem_new(1, sizeof(*n) + len + 1);
     n->wd = wd;
