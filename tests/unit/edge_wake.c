@@ -150,7 +150,11 @@ static void failures(void)
         CHECK_ROW(err_name(rows[i].code), answers(GET END, rows[i].want));
     }
     atomic_store(&fake_wake_fail, ERR_UNAVAILABLE);
-    rig_ask(GET "Accept: text/html\r\n" END, out, sizeof out);
+    /* On a busy machine the page that follows a wake may come first: it is asked again, as it does
+     * itself. */
+    do
+        rig_ask(GET "Accept: text/html\r\n" END, out, sizeof out);
+    while (strstr(out, "/.sandboxed/wake"));
     CHECK(strstr(out, "it &lt;i&gt;fails&lt;/i&gt;") && !strstr(out, "<i>"));
     rig_ask(GET "Accept: application/json\r\n" END, out, sizeof out);
     CHECK(strstr(out, "{\"error\":{\"code\":\"sandbox_unavailable\"") != NULL);
