@@ -20,6 +20,11 @@ class App(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
+    def handle_expect_100(self):
+        going_on = super().handle_expect_100()
+        self.wfile.flush() # the client waits for it
+        return going_on
+
     def reply(self, body, kind="text/plain", status=200):
         body = body if isinstance(body, bytes) else body.encode()
         self.send_response(status)
