@@ -420,7 +420,7 @@ next_steps() {
     fi
     [ "$SANDBOXD_API_AUTH_DISABLED" = true ] || auth=' -H "Authorization: Bearer $TOKEN"'
     local create="curl -X POST $(api_url)/v1/sandboxes$auth -d '{\"id\":\"$id\",\"ports\":[3000]}'"
-    local serve="curl -X POST $(api_url)/v1/sandboxes/$id/exec$auth -d '{\"cmd\":[\"python3\",\"-m\",\"http.server\",\"3000\"],\"detach\":true}'"
+    local serve="curl -X POST $(api_url)/v1/sandboxes/$id/exec$auth -d '{\"cmd\":[\"python3\",\"-m\",\"http.server\",\"3000\"],\"service\":\"web\"}'"
     local TOKEN=${SANDBOXD_API_TOKENS%%,*}
     TOKEN=${TOKEN#*[:=]}
     if [ "$demo" = 1 ]; then
