@@ -186,10 +186,10 @@ static void wake_done(struct edge *e, struct box *b, const struct job *j)
         box_seek_all(b);
         return;
     }
-    (void)str_copy(b->failure, sizeof b->failure, j->err.msg);
-    b->failed_at_ms = e->now_ms;
     if (j->err.code == ERR_CONFLICT) /* others were at it: the next tick looks again */
         return;
+    (void)str_copy(b->failure, sizeof b->failure, j->err.msg);
+    b->failed_at_ms = e->now_ms;
     for (struct client *c = b->clients, *next; c; c = next) {
         next = c->box_next;
         if (c->state == CLIENT_WAIT && !c->up_to)
@@ -239,7 +239,8 @@ void box_job_done(struct edge *e, struct job *j)
         wake_done(e, b, j);
     } else if (j->kind == JOB_PORT) {
         b->porting = false;
-        box_seek_all(b);
+        if (j->ok) /* else the tick looks again: an agent that is away answers at once */
+            box_seek_all(b);
     } else if (j->kind == JOB_CONNECT) {
         connect_done(b, j);
     } else {

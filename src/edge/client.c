@@ -352,6 +352,7 @@ static void begin(struct client *c, const char *data, size_t size)
         refuse(c, status);
         return;
     }
+    c->expects = expect && h.minor > 0;
     v.upgrade = upgrade_of(&h, &f);
     c->upgrade = v.upgrade.len > 0;
     c->navigation = c->navigation && !c->upgrade;
@@ -423,7 +424,8 @@ static void tick_wait(struct client *c, int64_t now)
 
 static void tick_open(struct client *c, int64_t now)
 {
-    bool waits_for_client = !c->request.done && !c->app_deaf && buffer_len(&c->up) == 0;
+    bool waits_for_client = !c->request.done && !c->app_deaf && buffer_len(&c->up) == 0 &&
+                            !(c->expects && c->interims == 0);
     if (now - c->active_ms > c->e->config->edge_idle_ms ||
         (c->s.hung && !c->upgraded && now - c->active_ms > EDGE_HALF_CLOSED_MS))
         client_close(c);

@@ -121,6 +121,7 @@ struct client {
     struct sandbox_id share; /* RIGHT_SHARE */
     bool is_head, old, keep, idempotent, navigation, prefetch;
     bool upgrade;      /* was asked for */
+    bool expects;      /* it waits for 100 before it sends its body */
     bool upgraded;     /* bytes both ways from here on */
     bool begun;        /* the client has got some of the answer */
     bool answered;     /* the final head was passed on */

@@ -14,6 +14,8 @@ static int do_wake(struct job *j)
     j->epoch = row->epoch;
     int rc = core_address(j->e->core, row, j->address, &j->err);
     core_unref(row);
+    if (rc < 0 && (j->err.code == ERR_NOT_FOUND || j->err.code == ERR_UNAVAILABLE))
+        j->err.code = ERR_CONFLICT; /* somebody ended it meanwhile */
     return rc;
 }
 
