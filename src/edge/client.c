@@ -202,32 +202,25 @@ static unsigned host_port(const struct head *h)
         (struct span){ colon + 1, (size_t)(host->value.at + host->value.len - colon - 1) });
 }
 
-struct who {
-    struct in6_addr address;
-    char text[ADDRESS_TEXT];
-    char host[320]; /* of a preview: the domain has at most 200 bytes */
-};
-
 /* Only a proxy of this machine is believed, and only about the last hop. */
-static void look_at_visitor(struct client *c, const struct head *h, struct who *who,
-                            struct visit *v)
+static struct in6_addr look_at_visitor(struct client *c, const struct head *h, struct visit *v)
 {
     bool more;
     const struct line *proto = head_line(h, "x-forwarded-proto", &more);
     const struct line *port = head_line(h, "x-forwarded-port", &more);
-    who->address = c->peer;
+    struct in6_addr address = c->peer;
     if (c->trusted)
-        forwarded_address(h, &who->address);
-    address_text(&who->address, who->text);
+        forwarded_address(h, &address);
+    address_text(&address, v->address);
     c->tls =
         c->trusted && proto && (span_is(proto->value, "https") || span_is(proto->value, "wss"));
-    v->address = who->text;
     v->proto = c->tls ? "https" : "http";
     v->port = c->trusted && port ? number_of(port->value) : 0;
     if (v->port == 0)
         v->port = host_port(h);
     if (v->port == 0)
         v->port = c->tls ? 443 : 80;
+    return address;
 }
 
 /* --- one request --- */
@@ -238,12 +231,12 @@ static void no_preview(struct client *c)
                   .status = 404, .code = "not_found", .title = "There is no such preview" });
 }
 
-static bool count_visitor(struct client *c, const struct who *who)
+static bool count_visitor(struct client *c, const struct in6_addr *address)
 {
     struct edge *e = c->e;
-    if (address_loopback(&who->address))
+    if (address_loopback(address))
         return true;
-    struct visitor *v = visitor_of(&e->visitors, &who->address, e->now_ms);
+    struct visitor *v = visitor_of(&e->visitors, address, e->now_ms);
     if (!v || !visitor_request(&e->visitors, v, e->now_ms) || !visitor_open(&e->visitors, v))
         return false;
     c->visitor = v;
@@ -296,10 +289,9 @@ static void place(struct client *c, const struct head *h, struct visit *v)
 {
     const struct sandbox *row = NULL;
     struct err err;
-    struct who who;
     enum route_found found = edge_route_find(h, c->e->config->preview_domain, &c->route);
-    look_at_visitor(c, h, &who, v);
-    if (!count_visitor(c, &who)) {
+    struct in6_addr address = look_at_visitor(c, h, v);
+    if (!count_visitor(c, &address)) {
         refuse(c, 429);
         return;
     }
@@ -313,9 +305,8 @@ static void place(struct client *c, const struct head *h, struct visit *v)
     }
     char id[ID_LEN + 1];
     sandbox_id_lower(&c->route.id, id);
-    (void)snprintf(who.host, sizeof who.host, "s-%s-%u.preview.%s", id, c->route.port,
+    (void)snprintf(v->host, sizeof v->host, "s-%s-%u.preview.%s", id, c->route.port,
                    c->e->config->preview_domain);
-    v->host = who.host;
     if (access_check(c, row, h, v)) {
         if (span_starts(h->target, OWN_PATH))
             own_path(c, h, row);
@@ -426,13 +417,13 @@ static void tick_open(struct client *c, int64_t now)
 {
     bool waits_for_client = !c->request.done && !c->app_deaf && buffer_len(&c->up) == 0 &&
                             !(c->expects && c->interims == 0);
+    bool takes_nothing = buffer_len(&c->down) > 0 && now - c->took_ms > EDGE_STALL_MS;
+    bool has_left = c->s.hung && now - c->active_ms > EDGE_HALF_CLOSED_MS;
     if (now - c->active_ms > c->e->config->edge_idle_ms ||
-        (c->s.hung && !c->upgraded && now - c->active_ms > EDGE_HALF_CLOSED_MS))
+        (!c->upgraded && (takes_nothing || has_left)))
         client_close(c);
     else if (c->head_began_ms && !c->answered && now - c->head_began_ms > EDGE_HEADER_MS)
         exchange_lost(c, "did not finish the head of its answer");
-    else if (!c->upgraded && buffer_len(&c->down) > 0 && now - c->took_ms > EDGE_STALL_MS)
-        client_close(c);
     else if (waits_for_client && !c->answered && now - c->gave_ms > EDGE_STALL_MS)
         refuse(c, 408);
 }

@@ -247,6 +247,8 @@ static bool pull_app(struct client *c)
     case IO_SOME:
         c->active_ms = c->e->now_ms;
         c->up.whole = false;
+        if (buffer_len(&c->down) == 0) /* its time to take it begins now */
+            c->took_ms = c->e->now_ms;
         if (!c->head_began_ms)
             c->head_began_ms = c->e->now_ms;
         return true;

@@ -9,10 +9,10 @@
 
 /* What we say to the app about the visitor. */
 struct visit {
-    const char *address;     /* the visitor's, as text */
+    char address[46];        /* the visitor's, as text */
     const char *proto;       /* "http" or "https" */
     unsigned port;           /* where the visitor came in */
-    const char *host;        /* for a request that names none; else NULL */
+    char host[320];          /* for a request that names none; the domain has at most 200 bytes */
     bool drop_authorization; /* it was a token of ours */
     struct span upgrade;     /* protocol asked for; empty: none */
 };

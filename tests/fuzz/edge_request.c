@@ -37,7 +37,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     if (body_begin(&body, false, text, (size_t)n, false, f.chunked ? BODY_CHUNKED : BODY_RAW,
                    &out) == 0) {
-        struct visit v = { .address = "192.0.2.1", .proto = "http", .port = 80, .host = "x" };
+        struct visit v = { .address = "192.0.2.1", .host = "x", .proto = "http", .port = 80 };
         (void)edge_route_find(&h, "localhost", &route);
         if (route_code(h.target, code) && route_without_code(h.target, path, sizeof path) &&
             (path[0] != '/' || path[1] == '/' || path[1] == '\\'))
