@@ -91,25 +91,19 @@ check_port() { # what, address:port, how to choose another
     address=${address#[} address=${address%]}
     [ "$address" != localhost ] || address=127.0.0.1
     holder=$(port_holder "$address" "$port") || return 0
+    # Ours; those of an Engine that is away may run on, and are looked at once it is back.
+    case " $our_pids " in *" ${holder//[!0-9]/} "*) return 0 ;; esac
+    case $holder in sandboxd\ * | traefik\ *) engine_answers || return 0 ;; esac
     die "$1: port $port is taken by $holder" "stop that, or choose another port: $3"
 }
 
-# Ports that the running installation has are its own.
 check_ports() {
-    local mine=$1
-    if [ -z "$mine" ] || [ -n "${asked[SANDBOXED_API_BIND]:-}" ]; then
-        check_port "API" "$SANDBOXED_API_BIND" "--api-bind 127.0.0.1:9190"
-    fi
-    if [ "$PREVIEW_EDGE" = traefik ] &&
-        { [ -z "$mine" ] || [ -n "${asked[SANDBOXED_EDGE_BIND]:-}" ]; }; then
+    check_port "API" "$SANDBOXED_API_BIND" "--api-bind 127.0.0.1:9190"
+    [ "$PREVIEW_EDGE" != traefik ] ||
         check_port "edge" "$SANDBOXED_EDGE_BIND" "--edge-bind 127.0.0.1:9180"
-    fi
-    if [ -z "$mine" ] || [ -n "${asked[HTTP_PORT]:-}" ]; then
-        check_port "previews" "$PREVIEW_BIND:$HTTP_PORT" "--http-port 8080"
-    fi
-    if [ "$PREVIEW_TLS" = true ] && { [ -z "$mine" ] || [ -n "${asked[HTTPS_PORT]:-}" ]; }; then
+    check_port "previews" "$PREVIEW_BIND:$HTTP_PORT" "--http-port 8080"
+    [ "$PREVIEW_TLS" != true ] ||
         check_port "previews" "$PREVIEW_BIND:$HTTPS_PORT" "--https-port 8443"
-    fi
 }
 
 check_space() {
@@ -131,13 +125,17 @@ case $SANDBOXED_DATA_DIR in *[!A-Za-z0-9/._+-]*)
 esac
 [ "$(uname -s)" = Linux ] || die "sandboxed needs Linux"
 case $PREVIEW_TLS in 1 | yes | on) PREVIEW_TLS=true ;; esac
-running='' ours=''
-if command -v docker >/dev/null && engine_answers; then
+running='' ours='' our_pids='' # the daemon's container; all containers of this installation
+find_running() {
+    command -v docker >/dev/null && engine_answers || return 0
     ours=$(docker ps -q --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME")
     running=$(docker ps -q --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" \
         --filter label=com.docker.compose.service=sandboxd)
-fi
-check_ports "$ours"
+    # shellcheck disable=SC2086 # words, none of them ours to quote
+    [ -z "$ours" ] || our_pids=$(docker inspect -f '{{.State.Pid}}' $ours | paste -sd' ')
+}
+find_running
+check_ports
 [ -n "$ours" ] || check_space
 
 # --- Engine and compose ---
@@ -312,7 +310,13 @@ wait_ready() {
     done
 }
 
-up_daemon() { compose up -d --no-deps sandboxd && wait_ready; }
+up_daemon() {
+    # The port of the previews is Traefik's or the daemon's.
+    local other
+    other=$(container_of traefik)
+    [ "$PREVIEW_EDGE" = traefik ] || [ -z "$other" ] || docker rm -f "$other"
+    compose up -d --no-deps sandboxd && wait_ready
+}
 
 # The database may only be copied while no daemon has it open. Sandboxes do not notice.
 back_up() {
@@ -343,12 +347,13 @@ go_back() {
     load_settings
     docker rm -f "$(container_of sandboxd)"
     if up_daemon; then
+        up_traefik
         return 0
     fi
     docker rm -f "$(container_of sandboxd)"
     mv "$SANDBOXED_DATA_DIR/state" "$backup/state-of-the-failed-upgrade" &&
         cp -a --reflink=auto "$backup/state" "$SANDBOXED_DATA_DIR/state" &&
-        up_daemon
+        up_daemon && up_traefik
 }
 
 start_daemon() {
@@ -409,7 +414,7 @@ new_id() {
 }
 
 next_steps() {
-    local id auth='' port='' scheme=http lower code
+    local id auth='' port='' scheme=http lower code create serve
     id=$(new_id)
     lower=${id,,}
     if [ "$PREVIEW_TLS" = true ]; then
@@ -419,8 +424,8 @@ next_steps() {
         [ "$HTTP_PORT" = 80 ] || port=:$HTTP_PORT
     fi
     [ "$SANDBOXD_API_AUTH_DISABLED" = true ] || auth=' -H "Authorization: Bearer $TOKEN"'
-    local create="curl -X POST $(api_url)/v1/sandboxes$auth -d '{\"id\":\"$id\",\"ports\":[3000]}'"
-    local serve="curl -X POST $(api_url)/v1/sandboxes/$id/exec$auth -d '{\"cmd\":[\"python3\",\"-m\",\"http.server\",\"3000\"],\"service\":\"web\"}'"
+    create="curl -X POST $(api_url)/v1/sandboxes$auth -d '{\"id\":\"$id\",\"ports\":[3000]}'"
+    serve="curl -X POST $(api_url)/v1/sandboxes/$id/exec$auth -d '{\"cmd\":[\"python3\",\"-m\",\"http.server\",\"3000\"],\"service\":\"web\"}'"
     local TOKEN=${SANDBOXD_API_TOKENS%%,*}
     TOKEN=${TOKEN#*[:=]}
     if [ "$demo" = 1 ]; then
@@ -456,6 +461,7 @@ say "Installing sandboxed (log: $LOG)"
 exec 9>"$SANDBOXED_DATA_DIR/install/lock"
 flock -n 9 || die "another install.sh or uninstall.sh is at work here"
 install_missing
+find_running
 trap 'rm -f "$ENV_FILE.before"' EXIT
 [ ! -e "$ENV_FILE" ] || cp -p "$ENV_FILE" "$ENV_FILE.before"
 write_settings
