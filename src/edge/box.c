@@ -212,8 +212,10 @@ static void connect_done(struct box *b, struct job *j)
     if (c)
         c->connecting = false;
     if (!c || c->state != CLIENT_WAIT || j->epoch != b->epoch) {
-        if (j->fd >= 0)
+        if (j->fd >= 0) {
+            upstream_never_linger(j->fd);
             (void)close(j->fd);
+        }
         if (c)
             edge_again(c);
     } else if (j->fd < 0) {

@@ -205,6 +205,7 @@ const char *box_phase(struct edge *e, const struct sandbox *row, uint16_t port);
 struct upstream *upstream_new(struct box *b, struct client *c, int fd, bool connecting);
 struct upstream *upstream_idle(struct edge *e, struct box *b, uint16_t port);
 void upstream_close(struct edge *e, struct upstream *u);
+void upstream_never_linger(int fd);
 /* The exchange is over: keep the connection for the next. */
 void upstream_keep(struct edge *e, struct upstream *u);
 void upstream_drop_idle(struct edge *e, struct box *b);

@@ -69,6 +69,14 @@ struct upstream *upstream_idle(struct edge *e, struct box *b, uint16_t port)
     return NULL;
 }
 
+/* Who had the descriptor before us may have asked for a close that waits (SO_LINGER): the loop
+ * must not. Whoever could still set it holds a copy, and then ours is not the last close. */
+void upstream_never_linger(int fd)
+{
+    struct linger off = { 0 };
+    (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &off, sizeof off); /* a socket: link/ looked */
+}
+
 void upstream_close(struct edge *e, struct upstream *u)
 {
     if (u->s.fd < 0)
@@ -78,6 +86,7 @@ void upstream_close(struct edge *e, struct upstream *u)
     else if (u->client->up_to == u)
         u->client->up_to = NULL;
     u->client = NULL;
+    upstream_never_linger(u->s.fd);
     sock_close(e, &u->s);
     u->next = e->dead_upstreams;
     e->dead_upstreams = u;
