@@ -173,10 +173,14 @@ static void write_end(struct procs *t, struct proc *p)
     give_back_locked(t, p);
     bool gone = p->gone;
     mu_unlock(&t->lock);
-    if (gone) /* removed in the meantime: the file was written in vain */
+    if (gone) { /* removed in the meantime: the file was written in vain */
+        char path[4096];
         output_remove(t, p);
-    else
+        out_dir(t, &p->info.sandbox, path, sizeof path);
+        (void)rmdir(path); /* refused while there are others; only this thread writes any */
+    } else {
         procs_prune(t, &p->info.sandbox, p->info.service);
+    }
     core_process_ended(t->core, p);
 }
 

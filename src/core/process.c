@@ -25,6 +25,7 @@
 
 #define FEED_CHUNK (32 * KIB)
 #define STARTED_WAIT_MS 5000
+#define READY_WAIT_MS 3000
 #define END_WAIT_MS \
     1000 /* for the stream to take a TERM, and beyond the grace; then KILL overtakes */
 
@@ -353,6 +354,8 @@ int core_process_signal(struct core *c, const struct caller *who, const struct s
         return -1;
     int rc = begin_act(c, who, p, err);
     if (rc == 0) {
+        struct err ignored; /* an agent that redials after our restart is waited for */
+        (void)link_wait_ready(c->p.link, sandbox, clock_mono_ms() + READY_WAIT_MS, &ignored);
         rc = link_signal_process(c->p.link, sandbox, p->info.number, signal, tree, err);
         core_use_end(c, sandbox);
     }

@@ -1,0 +1,362 @@
+/* Life of sandboxes without an Engine: create, start, stop, pause, wake, delete, purge; by one, by
+ * many at once, and with every call of the runtime failing at every moment. */
+#include <pthread.h>
+#include <sys/stat.h>
+
+#include "corerig.h"
+
+static struct err err;
+
+static void purge(const struct sandbox_id *id)
+{
+    uint64_t freed;
+    CHECK(core_purge(rig.core, &me, id, &freed, &err) == 0);
+}
+
+/* --- by one --- */
+
+static void check_life(void)
+{
+    const struct sandbox *s;
+    struct exec_result res;
+    struct sandbox_id id = rig_create();
+    CHECK(rig_state(&id) == SANDBOX_RUNNING);
+    CHECK(rig_exec(&id, "exit@7", &res, &err) == 0 && res.code == 7);
+    CHECK(rig_start(&id, &err) == 0);
+    CHECK(rig_pause(&id, &err) == 0 && rig_pause(&id, &err) == 0);
+    CHECK(rig_state(&id) == SANDBOX_PAUSED);
+    rig_true("paused");
+    CHECK(core_wake(rig.core, &id, &s, &err) == 0);
+    core_unref(s);
+    CHECK(rig_state(&id) == SANDBOX_RUNNING);
+    CHECK(rig_pause(&id, &err) == 0 && rig_exec(&id, "exit@3", &res, &err) == 0 && res.code == 3);
+    CHECK(rig_pause(&id, &err) == 0 && rig_stop(&id, &err) == 0 && rig_stop(&id, &err) == 0);
+    CHECK(rig_state(&id) == SANDBOX_STOPPED);
+    CHECK(rig_pause(&id, &err) < 0 && err.code == ERR_CONFLICT);
+    rig_true("stopped");
+    CHECK(rig_exec(&id, "exit@0", &res, &err) == 0 && rig_state(&id) == SANDBOX_RUNNING);
+    CHECK(core_delete(rig.core, &me, &id, &err) == 0);
+    CHECK(core_delete(rig.core, &me, &id, &err) < 0 && err.code == ERR_NOT_FOUND);
+    CHECK(rig_exec(&id, "exit@0", &res, &err) < 0 && err.code == ERR_NOT_FOUND);
+    purge(&id); /* the workspace outlived its row */
+    uint64_t freed;
+    CHECK(core_purge(rig.core, &me, &id, &freed, &err) < 0 && err.code == ERR_NOT_FOUND);
+    rig_true("gone");
+}
+
+static void check_strangers(void)
+{
+    struct sandbox_id id = rig_create();
+    const struct sandbox *s;
+    uint64_t freed;
+    int64_t until;
+    struct core_why why;
+    CHECK(core_get(rig.core, &stranger, &id, &s, &err) < 0 && err.code == ERR_NOT_FOUND);
+    CHECK(core_start(rig.core, &stranger, &id, &s, &err) < 0 && err.code == ERR_NOT_FOUND);
+    CHECK(core_pause(rig.core, &stranger, &id, &s, &err) < 0 && err.code == ERR_NOT_FOUND);
+    CHECK(core_stop(rig.core, &stranger, &id, &s, &err) < 0 && err.code == ERR_NOT_FOUND);
+    CHECK(core_delete(rig.core, &stranger, &id, &err) < 0 && err.code == ERR_NOT_FOUND);
+    CHECK(core_purge(rig.core, &stranger, &id, &freed, &err) < 0 && err.code == ERR_NOT_FOUND);
+    CHECK(core_keepalive(rig.core, &stranger, &id, 0, &until, &err) < 0);
+    CHECK(core_why(rig.core, &stranger, &id, &why, &err) < 0 && err.code == ERR_NOT_FOUND);
+    CHECK(rig_state(&id) == SANDBOX_RUNNING);
+    CHECK(core_delete(rig.core, &me, &id, &err) == 0);
+    CHECK(core_purge(rig.core, &stranger, &id, &freed, &err) < 0 && err.code == ERR_NOT_FOUND);
+    purge(&id);
+}
+
+static void check_by_project(void)
+{
+    struct core_create req = { .external_project = "p1", .by_project = true };
+    const struct sandbox *a, *b;
+    char *replay;
+    int status;
+    CHECK(core_create(rig.core, &me, &req, &a, &replay, &status, &err) == 0 && status == 201);
+    CHECK(core_create(rig.core, &me, &req, &b, &replay, &status, &err) == 0 && status == 200);
+    CHECK(sandbox_id_eq(&a->id, &b->id));
+    /* It is there: nothing is started, so that nothing is refused for want of memory either. */
+    rig.config.mem_refuse_pct = 100;
+    core_unref(b);
+    CHECK(core_create(rig.core, &me, &req, &b, &replay, &status, &err) == 0 && status == 200);
+    req.external_project = "p2";
+    const struct sandbox *none;
+    CHECK(core_create(rig.core, &me, &req, &none, &replay, &status, &err) < 0 &&
+          err.code == ERR_CAPACITY);
+    rig.config.mem_refuse_pct = 0;
+    struct sandbox_id id = a->id;
+    core_unref(a);
+    core_unref(b);
+    purge(&id);
+}
+
+/* A restart of the daemon with one of each. */
+static void check_restart(void)
+{
+    struct sandbox_id running = rig_create(), paused = rig_create(), stopped = rig_create();
+    struct exec_result res;
+    CHECK(rig_pause(&paused, &err) == 0 && rig_stop(&stopped, &err) == 0);
+    rig_restart(true);
+    CHECK(rig_state(&running) == SANDBOX_RUNNING && rig_state(&paused) == SANDBOX_PAUSED &&
+          rig_state(&stopped) == SANDBOX_STOPPED);
+    CHECK(rig_exec(&running, "exit@1", &res, &err) == 0 && res.code == 1);
+    CHECK(rig_exec(&paused, "exit@2", &res, &err) == 0 && res.code == 2);
+    CHECK(rig_exec(&stopped, "exit@3", &res, &err) == 0 && res.code == 3);
+    rig_true("restarted");
+    purge(&running);
+    purge(&paused);
+    purge(&stopped);
+}
+
+/* A workspace without a row is purged while somebody makes a sandbox on it: whoever is first, the
+ * files of the one that lives are not touched. */
+struct maker {
+    struct sandbox_id id;
+    bool purged, made;
+};
+
+static void *make_again(void *arg)
+{
+    struct maker *m = arg;
+    struct core_create req = { .has_id = true, .id = m->id };
+    const struct sandbox *s;
+    char *replay;
+    int status;
+    struct err e;
+    m->made = core_create(rig.core, &me, &req, &s, &replay, &status, &e) == 0;
+    if (m->made)
+        core_unref(s);
+    return NULL;
+}
+
+static void *purge_again(void *arg)
+{
+    struct maker *m = arg;
+    struct err e;
+    uint64_t freed;
+    m->purged = core_purge(rig.core, &me, &m->id, &freed, &e) == 0;
+    return NULL;
+}
+
+static void check_purge_against_create(void)
+{
+    for (int i = 0; i < 8; i++) {
+        struct maker m = { .id = rig_create() };
+        CHECK(core_delete(rig.core, &me, &m.id, &err) == 0);
+        pthread_t a, b;
+        CHECK(pthread_create(&a, NULL, make_again, &m) == 0 &&
+              pthread_create(&b, NULL, purge_again, &m) == 0);
+        CHECK(pthread_join(a, NULL) == 0 && pthread_join(b, NULL) == 0);
+        int root;
+        bool lives = rig_state(&m.id) == SANDBOX_RUNNING;
+        if (lives)
+            CHECK(core_files_open(rig.core, &me, &m.id, false, &root, &err) == 0 &&
+                  close(root) == 0);
+        CHECK(lives || m.purged);
+        CHECK(store_workspace_purging(rig.store, &m.id, &err) < 0); /* a row, or no workspace */
+        if (lives)
+            purge(&m.id);
+    }
+    rig_true("purged and made");
+}
+
+/* --- every failure --- */
+
+static void walk(const struct sandbox_id *id)
+{
+    struct exec_result res;
+    struct err e;
+    (void)rig_exec(id, "exit@0", &res, &e);
+    (void)rig_pause(id, &e);
+    (void)rig_start(id, &e);
+    (void)rig_stop(id, &e);
+    (void)rig_start(id, &e);
+    (void)rig_pause(id, &e);
+    (void)rig_stop(id, &e);
+}
+
+static void check_failures(void)
+{
+    static const enum err_code codes[] = { ERR_ENGINE, ERR_TIMEOUT, ERR_NOT_FOUND, ERR_CONFLICT };
+    for (int call = 0; call < FAKE_CALL_COUNT; call++) {
+        for (int nth = 1; nth <= 4; nth++) {
+            for (int after = 0; after < 2; after++) {
+                char row[80];
+                (void)snprintf(row, sizeof row, "%s %d %s", fake_call_names[call], nth,
+                               after ? "after" : "before");
+                struct core_create req = { .has_id = true };
+                const struct sandbox *s = NULL;
+                char *replay;
+                int status;
+                struct err e;
+                sandbox_id_new(&req.id);
+                fake_fail(&rig.fake, (enum fake_call)call, nth, after, codes[(call + nth) % 4]);
+                if (core_create(rig.core, &me, &req, &s, &replay, &status, &e) == 0)
+                    core_unref(s);
+                if (rig_state(&req.id) >= 0)
+                    walk(&req.id);
+                uint64_t freed;
+                bool gone = core_purge(rig.core, &me, &req.id, &freed, &e) == 0;
+                fake_heal(&rig.fake);
+                /* What was left in between is led on by the sweep, and then all is possible. */
+                CHECK_ROW(row, core_reconcile(rig.core, false, &e) == 0);
+                rig_true(row);
+                if (rig_state(&req.id) >= 0) {
+                    CHECK_ROW(row, !gone);
+                    CHECK_ROW(row, rig_start(&req.id, &e) == 0);
+                    purge(&req.id);
+                }
+            }
+        }
+    }
+    CHECK(rig.fake.count == 0);
+}
+
+/* A failed thaw or freeze is no 404: the sandbox is there. */
+static void check_codes(void)
+{
+    struct sandbox_id id = rig_create();
+    fake_fail(&rig.fake, FAKE_PAUSE, 1, false, ERR_NOT_FOUND);
+    CHECK(rig_pause(&id, &err) < 0 && err.code == ERR_UNAVAILABLE);
+    CHECK(rig_state(&id) == SANDBOX_RUNNING);
+    CHECK(rig_pause(&id, &err) == 0);
+    fake_fail(&rig.fake, FAKE_UNPAUSE, 1, false, ERR_NOT_FOUND);
+    CHECK(rig_start(&id, &err) < 0 && err.code == ERR_UNAVAILABLE);
+    CHECK(rig_state(&id) == SANDBOX_PAUSED);
+    fake_heal(&rig.fake);
+    /* Ended while it was frozen, with the event still on its way: one call leads out of it. */
+    struct runtime_container box;
+    CHECK(fake_box_of(&rig.fake, &id, &box));
+    CHECK(rig.runtime.stop(rig.runtime.self, box.container_id, 0, &err) == 0);
+    CHECK(rig_state(&id) == SANDBOX_PAUSED);
+    CHECK(rig_start(&id, &err) == 0 && rig_state(&id) == SANDBOX_RUNNING);
+    rig_true("codes");
+    purge(&id);
+}
+
+/* --- many at once --- */
+
+#define BOXES 4
+#define HANDS 8
+struct crowd {
+    struct sandbox_id ids[BOXES];
+    int64_t until;
+};
+
+static void *hand(void *arg)
+{
+    struct crowd *c = arg;
+    unsigned seed = (unsigned)(uintptr_t)pthread_self();
+    while (clock_mono_ms() < c->until) {
+        const struct sandbox_id *id = &c->ids[(unsigned)rand_r(&seed) % BOXES];
+        const struct sandbox *s;
+        struct exec_result res;
+        struct err e;
+        struct core_why why;
+        switch (rand_r(&seed) % 9) {
+        case 0:
+            (void)rig_stop(id, &e);
+            break;
+        case 1:
+            (void)rig_pause(id, &e);
+            break;
+        case 2:
+            if (core_wake(rig.core, id, &s, &e) == 0)
+                core_unref(s);
+            break;
+        case 3:
+            core_use_begin(rig.core, id);
+            core_sleep_round(rig.core);
+            core_use_end(rig.core, id);
+            break;
+        case 4:
+            (void)core_reconcile_one(rig.core, id, &e);
+            break;
+        case 5:
+            (void)core_why(rig.core, &me, id, &why, &e);
+            (void)core_phase(rig.core, id);
+            break;
+        case 6:
+            if (rand_r(&seed) % 4 == 0)
+                (void)core_reconcile(rig.core, false, &e);
+            break;
+        case 7: {
+            uint64_t freed;
+            struct core_create again = { .has_id = true, .id = *id };
+            char *replay;
+            int status;
+            if (rand_r(&seed) % 4 == 0 && core_purge(rig.core, &me, id, &freed, &e) == 0 &&
+                core_create(rig.core, &me, &again, &s, &replay, &status, &e) == 0)
+                core_unref(s);
+            break;
+        }
+        default:
+            (void)rig_exec(id, "say@hello", &res, &e);
+        }
+    }
+    return NULL;
+}
+
+static void check_crowd(void)
+{
+    struct crowd c = { .until = clock_mono_ms() + 3000 };
+    pthread_t hands[HANDS];
+    for (int i = 0; i < BOXES; i++) {
+        struct core_create req = { .idle_timeout_ms = 1,
+                                   .idle_policy = i % 3,
+                                   .stop_timeout_ms = 1 };
+        c.ids[i] = rig_create_with(&req);
+    }
+    for (int i = 0; i < HANDS; i++)
+        CHECK(pthread_create(&hands[i], NULL, hand, &c) == 0);
+    for (int i = 0; i < HANDS; i++)
+        CHECK(pthread_join(hands[i], NULL) == 0);
+    CHECK(core_reconcile(rig.core, false, &err) == 0);
+    rig_true("crowd");
+    for (int i = 0; i < BOXES; i++) {
+        struct exec_result res;
+        if (rig_state(&c.ids[i]) < 0)
+            continue;
+        CHECK(rig_exec(&c.ids[i], "exit@5", &res, &err) == 0 && res.code == 5);
+        purge(&c.ids[i]);
+    }
+    CHECK(rig.fake.count == 0 && core_execs_running(rig.core) == 0);
+}
+
+/* Callers of one start share it. */
+static void *starter(void *arg)
+{
+    struct err e;
+    return rig_start(arg, &e) == 0 ? arg : NULL;
+}
+
+static void check_single_flight(void)
+{
+    struct sandbox_id id = rig_create();
+    pthread_t t[HANDS];
+    CHECK(rig_stop(&id, &err) == 0);
+    unsigned before = atomic_load(&rig.fake.calls[FAKE_START]);
+    for (int i = 0; i < HANDS; i++)
+        CHECK(pthread_create(&t[i], NULL, starter, &id) == 0);
+    for (int i = 0; i < HANDS; i++) {
+        void *ok;
+        CHECK(pthread_join(t[i], &ok) == 0 && ok);
+    }
+    CHECK(atomic_load(&rig.fake.calls[FAKE_START]) == before + 1);
+    purge(&id);
+}
+
+int main(void)
+{
+    rig_up();
+    check_life();
+    check_strangers();
+    check_by_project();
+    check_restart();
+    check_purge_against_create();
+    check_codes();
+    check_failures();
+    check_single_flight();
+    check_crowd();
+    rig_down();
+    return check_done();
+}

@@ -1,0 +1,308 @@
+/* Services against the clock and against agents: ends that come too early, agents that do not
+ * answer, hands in the middle. */
+#include <pthread.h>
+
+#include "corerig.h"
+
+static struct err err;
+
+static struct sandbox_id with_services(const struct service *list, size_t n)
+{
+    struct core_create req = { .services = list, .n_services = n };
+    return rig_create_with(&req);
+}
+
+static struct service svc(const char *name, const char *cmd, int restart)
+{
+    /* Borrowed texts: core copies them. */
+    return (struct service){ .name = (char *)(uintptr_t)name,
+                             .cmd = (char *)(uintptr_t)cmd,
+                             .cwd = (char *)(uintptr_t) "/tmp",
+                             .restart = restart };
+}
+
+static void purge(const struct sandbox_id *id)
+{
+    uint64_t freed;
+    CHECK(core_purge(rig.core, &me, id, &freed, &err) == 0);
+}
+
+/* Without its texts. */
+static struct service_info info(const struct sandbox_id *id, const char *name)
+{
+    struct service_info *list, found = { .state = SERVICE_STATE_COUNT };
+    size_t n;
+    char problem[320];
+    if (!CHECK(core_services(rig.core, &me, id, &list, &n, problem, &err) == 0))
+        return found;
+    for (size_t i = 0; i < n; i++) {
+        if (str_eq(list[i].name, name))
+            found = list[i];
+        service_info_release(&list[i]);
+    }
+    free(list);
+    return found;
+}
+
+static bool same_process(const struct sandbox_id *id, const char *name,
+                         const struct service_info *before)
+{
+    struct service_info now = info(id, name);
+    return sandbox_id_eq(&now.process, &before->process);
+}
+
+static bool becomes(const struct sandbox_id *id, const char *name, enum service_state state,
+                    uint32_t restarts)
+{
+    int64_t end = clock_mono_ms() + SOON;
+    struct service_info i;
+    while ((i = info(id, name)).state != state || i.restarts < restarts) {
+        if (clock_mono_ms() > end) {
+            printf("# %s is %d after %u restarts: %s\n", name, i.state, i.restarts, i.problem);
+            return false;
+        }
+        (void)poll(NULL, 0, 2);
+    }
+    return true;
+}
+
+static size_t running(const struct sandbox_id *id, const char *name)
+{
+    struct process *list;
+    size_t n, count = 0;
+    if (core_service_processes(rig.core, &me, id, name, &list, &n, &err) < 0)
+        return 0;
+    for (size_t i = 0; i < n; i++) {
+        count += list[i].state == PROCESS_RUNNING;
+        process_release(&list[i]);
+    }
+    free(list);
+    return count;
+}
+
+/* One that ends before its start was even noted is started again all the same. */
+static void check_quick_ends(void)
+{
+    struct service list[] = { svc("quick", "[\"exit\",\"1\"]", SERVICE_ALWAYS),
+                              svc("fine", "[\"exit\",\"0\"]", SERVICE_ON_FAILURE),
+                              svc("never", "[\"exit\",\"9\"]", SERVICE_NEVER),
+                              svc("broken", "[\"fail\"]", SERVICE_ALWAYS),
+                              svc("stays", "[\"hold\"]", SERVICE_ALWAYS) };
+    struct sandbox_id id = with_services(list, 5);
+    CHECK(becomes(&id, "quick", SERVICE_BACKOFF, 2));
+    CHECK(info(&id, "quick").exit_code == 1);
+    CHECK(becomes(&id, "fine", SERVICE_ENDED, 0) && info(&id, "fine").exit_code == 0);
+    CHECK(becomes(&id, "never", SERVICE_ENDED, 0) && info(&id, "never").exit_code == 9);
+    CHECK(becomes(&id, "broken", SERVICE_BACKOFF, 0));
+    CHECK(strstr(info(&id, "broken").problem, "not found"));
+    CHECK(info(&id, "stays").state == SERVICE_RUNNING && running(&id, "stays") == 1);
+    struct process p;
+    CHECK(rig_process(&id, "exit@0", NULL, false, &p, &err) == 0);
+    process_release(&p);
+    /* Nothing that a crashing service does counts as use of the sandbox. */
+    struct core_why why;
+    CHECK(becomes(&id, "quick", SERVICE_BACKOFF, 3));
+    CHECK(core_why(rig.core, &me, &id, &why, &err) == 0 && why.idle_ms > 500);
+    purge(&id);
+}
+
+static void check_hands(void)
+{
+    struct service one = svc("one", "[\"hold\"]", SERVICE_ALWAYS);
+    struct sandbox_id id = with_services(&one, 1);
+    struct service_info before = info(&id, "one");
+    CHECK(core_service_act(rig.core, &me, &id, "one", SERVICE_START, &err) == 0);
+    CHECK(same_process(&id, "one", &before));
+    CHECK(core_service_act(rig.core, &me, &id, "one", SERVICE_RESTART, &err) == 0);
+    CHECK(!same_process(&id, "one", &before));
+    CHECK(running(&id, "one") == 1);
+    CHECK(core_service_act(rig.core, &me, &id, "one", SERVICE_STOP, &err) == 0);
+    CHECK(info(&id, "one").state == SERVICE_STOPPED && running(&id, "one") == 0);
+    CHECK(core_service_act(rig.core, &me, &id, "two", SERVICE_STOP, &err) < 0 &&
+          err.code == ERR_NOT_FOUND);
+    CHECK(core_service_act(rig.core, &stranger, &id, "one", SERVICE_START, &err) < 0 &&
+          err.code == ERR_NOT_FOUND);
+    CHECK(rig_stop(&id, &err) == 0);
+    CHECK(core_service_act(rig.core, &me, &id, "one", SERVICE_STOP, &err) == 0);
+    CHECK(rig_state(&id) == SANDBOX_STOPPED);
+    CHECK(core_service_act(rig.core, &me, &id, "one", SERVICE_RESTART, &err) == 0);
+    CHECK(rig_state(&id) == SANDBOX_RUNNING && running(&id, "one") == 1);
+    purge(&id);
+}
+
+static void check_restart(void)
+{
+    struct service list[] = { svc("a", "[\"hold\"]", SERVICE_ALWAYS),
+                              svc("b", "[\"exit\",\"0\"]", SERVICE_NEVER) };
+    struct sandbox_id id = with_services(list, 2), frozen = with_services(list, 1);
+    CHECK(becomes(&id, "b", SERVICE_ENDED, 0));
+    struct service_info before = info(&id, "a");
+    unsigned spawns = atomic_load(&fake_agent_of(&rig.fake, &id)->spawns);
+    CHECK(rig_pause(&frozen, &err) == 0);
+    for (int i = 0; i < 2; i++) {
+        rig_restart(true);
+        CHECK(becomes(&id, "a", SERVICE_RUNNING, 0) && becomes(&id, "b", SERVICE_ENDED, 0));
+        CHECK(same_process(&id, "a", &before));
+        CHECK(atomic_load(&fake_agent_of(&rig.fake, &id)->spawns) == spawns); /* no second one */
+        CHECK(info(&frozen, "a").state == SERVICE_RUNNING);
+    }
+    /* Frozen all the time, it is looked after once it is thawed. */
+    struct process *list_of;
+    size_t n;
+    CHECK(rig_start(&frozen, &err) == 0);
+    CHECK(core_service_processes(rig.core, &me, &frozen, "a", &list_of, &n, &err) == 0 && n == 1);
+    CHECK(core_process_signal(rig.core, &me, &frozen, &list_of[0].id, 9, true, &err) == 0);
+    process_release(&list_of[0]);
+    free(list_of);
+    CHECK(becomes(&frozen, "a", SERVICE_RUNNING, 1));
+    purge(&id), purge(&frozen);
+}
+
+/* Sandboxes whose agents say nothing: neither the boot nor other people's services wait for them.
+ */
+static void check_silent(void)
+{
+    struct service list[16];
+    char names[16][8];
+    struct sandbox_id bad[4], good;
+    for (int i = 0; i < 16; i++) {
+        (void)snprintf(names[i], sizeof names[i], "s%d", i);
+        list[i] = svc(names[i], "[\"exit\",\"1\"]", SERVICE_ALWAYS);
+    }
+    for (int i = 0; i < 4; i++) {
+        bad[i] = with_services(list, 16);
+        atomic_store(&fake_agent_of(&rig.fake, &bad[i])->mute, true);
+    }
+    struct service one = svc("one", "[\"exit\",\"1\"]", SERVICE_ALWAYS);
+    good = with_services(&one, 1);
+    int64_t began = clock_mono_ms();
+    rig_restart(true);
+    CHECK(clock_mono_ms() - began < 4000);
+    CHECK(becomes(&good, "one", SERVICE_BACKOFF, 2));
+    CHECK(clock_mono_ms() - began < 8000);
+    /* A start that meets a silent agent waits for one answer, not for sixteen. */
+    CHECK(rig_stop(&bad[0], &err) == 0);
+    atomic_store(&rig.fake.mute_agents, true);
+    began = clock_mono_ms();
+    CHECK(rig_start(&bad[0], &err) == 0);
+    CHECK(clock_mono_ms() - began < 16000);
+    atomic_store(&rig.fake.mute_agents, false);
+    CHECK(info(&bad[0], "s0").problem[0]);
+    for (int i = 0; i < 4; i++)
+        purge(&bad[i]);
+    purge(&good);
+}
+
+/* A stop that fails leaves the sandbox running, and its services looked after. */
+static void check_failed_stop(void)
+{
+    struct service one = svc("one", "[\"hold\"]", SERVICE_ALWAYS);
+    struct sandbox_id id = with_services(&one, 1);
+    struct process *list;
+    size_t n;
+    fake_fail(&rig.fake, FAKE_STOP, 1, false, ERR_ENGINE);
+    CHECK(rig_stop(&id, &err) < 0 && rig_state(&id) == SANDBOX_RUNNING);
+    fake_heal(&rig.fake);
+    CHECK(core_service_processes(rig.core, &me, &id, "one", &list, &n, &err) == 0 && n == 1);
+    CHECK(core_process_signal(rig.core, &me, &id, &list[0].id, 9, true, &err) == 0);
+    process_release(&list[0]);
+    free(list);
+    CHECK(becomes(&id, "one", SERVICE_RUNNING, 1));
+    purge(&id);
+}
+
+struct adder {
+    struct sandbox_id id;
+    char name[16], cmd[16];
+    bool ok;
+};
+static void *add(void *arg)
+{
+    struct adder *a = arg;
+    struct service s = svc(a->name, a->cmd, SERVICE_ALWAYS);
+    struct process p;
+    struct err e;
+    a->ok = core_service_add(rig.core, &me, &a->id, &s, &p, &e) == 0;
+    if (a->ok)
+        process_release(&p);
+    return NULL;
+}
+
+static void check_adding(void)
+{
+    struct sandbox_id id = rig_create();
+    struct adder a[8];
+    pthread_t t[8];
+    for (int i = 0; i < 8; i++) {
+        a[i] = (struct adder){ .id = id, .cmd = "[\"hold\"]" };
+        (void)snprintf(a[i].name, sizeof a[i].name, "n%d", i);
+        CHECK(pthread_create(&t[i], NULL, add, &a[i]) == 0);
+    }
+    for (int i = 0; i < 8; i++)
+        CHECK(pthread_join(t[i], NULL) == 0 && a[i].ok);
+    CHECK(rig_stop(&id, &err) == 0 && rig_start(&id, &err) == 0); /* from the row */
+    for (int i = 0; i < 8; i++)
+        CHECK(becomes(&id, a[i].name, SERVICE_RUNNING, 0) && running(&id, a[i].name) == 1);
+    for (int i = 8; i < 16; i++) {
+        (void)snprintf(a[0].name, sizeof a[0].name, "n%d", i);
+        CHECK(!add(&a[0]) && a[0].ok);
+    }
+    (void)snprintf(a[0].name, sizeof a[0].name, "n16");
+    CHECK(!add(&a[0]) && !a[0].ok);
+    /* In the place of n3, or not at all: then n3 goes on. */
+    (void)snprintf(a[0].name, sizeof a[0].name, "n3");
+    CHECK(!add(&a[0]) && a[0].ok && running(&id, "n3") == 1);
+    (void)snprintf(a[0].cmd, sizeof a[0].cmd, "[\"fail\"]");
+    CHECK(!add(&a[0]) && !a[0].ok);
+    CHECK(becomes(&id, "n3", SERVICE_RUNNING, 0) && running(&id, "n3") == 1);
+    purge(&id);
+}
+
+static void check_names(void)
+{
+    static const struct {
+        const char *argv[4], *name;
+    } rows[] = {
+        { { "/usr/bin/python3", "-m", "x" }, "python3" },
+        { { "node" }, "node" },
+        { { "/bin/sh", "-c", "python3 -m http.server" }, "python3" },
+        { { "/bin/sh", "-c", "  PORT=1 exec ./Run_It.sh now" }, "run-it-sh" },
+        { { "/bin/sh", "-c", "cd a/b && npm run dev" }, "npm" },
+        { { "/bin/sh", "-c", "cd x; cd y; Z=1; z" }, "z" },
+        { { "/bin/sh", "-c", "cd x" }, "cd" },
+        { { "/bin/sh", "-c", "A=1" }, "a-1" },
+        { { "/bin/sh", "-c", "exec" }, "exec" },
+        { { "/bin/sh", "-c", " \n;&|" }, "exec" },
+        { { "/bin/sh", "-x" }, "sh" },
+        { { "///" }, "exec" },
+        { { "\xc3\xa4" }, "exec" },
+        { { "a-very-long-name-that-does-not-fit-a-service" }, "a-very-long-name-that-does-not-f" },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct strv argv = { 0 };
+        char name[SERVICE_NAME_MAX + 1];
+        for (int k = 0; k < 4 && rows[i].argv[k]; k++)
+            strv_add(&argv, rows[i].argv[k]);
+        core_service_name(&argv, name);
+        if (!CHECK_ROW(rows[i].name, str_eq(name, rows[i].name)))
+            printf("# got %s\n", name);
+        struct service s = svc(name, "x", 0);
+        CHECK_ROW(name, service_check(&s, &err) == 0);
+        strv_release(&argv);
+    }
+}
+
+int main(void)
+{
+    rig_up();
+    check_names();
+    check_quick_ends();
+    check_hands();
+    check_restart();
+    check_failed_stop();
+    check_adding();
+    check_silent();
+    CHECK(rig.fake.count == 0);
+    rig_down();
+    return check_done();
+}
