@@ -104,8 +104,14 @@ void heads_add(struct heads *h, const char *name, size_t name_len, const char *v
             add_length(h, value);
         else if (strcasecmp(name, "Content-Type") == 0)
             keep(h, &h->content_type, value, "Content-Type is given twice");
+        else if (strcasecmp(name, "Connection") == 0 && !h->connection)
+            h->connection = value;
         else if (strcasecmp(name, "Cookie") == 0 && !h->cookie)
             h->cookie = value;
+        break;
+    case 'u':
+        if (strcasecmp(name, "Upgrade") == 0)
+            keep(h, &h->upgrade, value, "Upgrade is given twice");
         break;
     case 'x':
         if (strcasecmp(name, "X-Forwarded-Host") == 0)
@@ -150,6 +156,10 @@ void heads_add(struct heads *h, const char *name, size_t name_len, const char *v
     case 's':
         if (strcasecmp(name, "Sec-Fetch-Site") == 0)
             keep(h, &h->fetch_site, value, "Sec-Fetch-Site is given twice");
+        else if (strcasecmp(name, "Sec-WebSocket-Key") == 0)
+            keep(h, &h->ws_key, value, "Sec-WebSocket-Key is given twice");
+        else if (strcasecmp(name, "Sec-WebSocket-Version") == 0)
+            keep(h, &h->ws_version, value, "Sec-WebSocket-Version is given twice");
         break;
     case 't':
         if (strcasecmp(name, "Transfer-Encoding") == 0) {

@@ -18,8 +18,9 @@ struct heads {
     const char *content_type;
     const char *authorization;
     const char *accept;
-    const char *cookie;                         /* the first one; of /forward-auth */
-    const char *forwarded_host, *forwarded_uri; /* of /forward-auth only */
+    const char *connection, *upgrade, *ws_key, *ws_version; /* of a WebSocket's handshake */
+    const char *cookie;                                     /* the first one; of /forward-auth */
+    const char *forwarded_host, *forwarded_uri;             /* of /forward-auth only */
     const char *last_event_id;
     const char *idempotency_key;
     const char *if_match, *if_none_match, *if_range, *range;

@@ -39,6 +39,8 @@ void process_signal(struct req *r);
 void process_stdin(struct req *r);
 void process_resize(struct req *r);
 
+void terminal_open(struct req *r);
+
 void service_list(struct req *r);
 void service_logs(struct req *r);
 void service_start(struct req *r);

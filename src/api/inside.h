@@ -62,12 +62,15 @@ struct req {
     bool answered; /* response and status are set */
     bool dropped;  /* the handler ended without an answer: nobody is there to read one */
     int status;
+    struct websocket *upgrade; /* to be served once the 101 is out; ours until then */
     bool streaming;
     bool stream_end, stream_broken;
     struct ring in, out;
 };
 
 void req_unref(struct req *r);
+/* The connection ended before its session could begin: it lets go of what it holds. */
+void websocket_abandon(struct websocket *ws);
 /* Puts the connection to sleep; on the HTTP thread only. */
 void req_suspend(struct req *r) REQUIRES(&r->lock);
 /* Wakes it when it sleeps. */

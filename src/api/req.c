@@ -23,6 +23,8 @@ void req_unref(struct req *r)
         return;
     if (r->response)
         MHD_destroy_response(r->response);
+    if (r->upgrade)
+        websocket_abandon(r->upgrade);
     if (r->object) {
         shape_release(r->route->shape, r->object);
         free(r->object);

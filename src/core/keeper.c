@@ -112,6 +112,7 @@ void output_close(struct procs *t, struct proc *p)
 {
     mu_lock(&t->lock);
     p->followers--;
+    p->unseen_ms = clock_mono_ms();
     give_back_locked(t, p);
     mu_unlock(&t->lock);
 }

@@ -7,8 +7,9 @@
 #include "base/mu.h"
 #include "procs.h"
 
-#define ASKERS_MAX 16 /* agents asked at once for streams that were lost; a silent one takes 3 s \
-                       */
+#define ASKERS_MAX                                                                \
+    16 /* agents asked at once for streams that were lost; a silent one takes 3 s \
+        */
 #define ASKERS_BACKLOG 1024
 #define ASKER_IDLE_MS 10000
 
@@ -25,10 +26,11 @@ struct proc { /* all but `in` guarded by the table's lock; info's texts, ids, nu
     bool saved;     /* its end is on disk */
     bool on_disk;   /* its output, too: what is in memory may go */
     uint32_t followers;
-    bool feeding; /* somebody writes to its stream */
-    bool gone;    /* taken out of the table */
-    bool eof;     /* no more stdin */
-    bool failed;  /* it could not be started: */
+    int64_t unseen_ms; /* monotonic: since when there is none */
+    bool feeding;      /* somebody writes to its stream */
+    bool gone;         /* taken out of the table */
+    bool eof;          /* no more stdin */
+    bool failed;       /* it could not be started: */
     int failed_errno;
     uint8_t failed_step;
     uint32_t refs;
@@ -83,6 +85,8 @@ void output_remove(struct procs *t, const struct proc *p);
 /* All files of a sandbox. */
 void output_drop(struct procs *t, const struct sandbox_id *sandbox);
 
+/* Ends terminals that nobody has looked at for so long. */
+void procs_end_unseen(struct procs *t, int64_t idle_ms);
 /* Called by the keeper when an end is on disk. */
 void core_process_ended(struct core *c, struct proc *p);
 

@@ -129,6 +129,7 @@ struct proc *procs_add(struct procs *t, const struct process *info)
     p->fd = -1;
     p->refs = 2; /* the table's and the caller's */
     p->in = (struct buf)BUF_INIT(IN_MAX);
+    p->unseen_ms = clock_mono_ms();
     cond_init(&p->changed);
     mu_lock(&t->lock);
     add_locked(t, p);
@@ -483,6 +484,35 @@ void procs_prune(struct procs *t, const struct sandbox_id *sandbox, const char *
         procs_unref(t, list[i]);
     }
     free(list);
+}
+
+static struct proc *next_unseen(struct procs *t, int64_t before_ms)
+{
+    struct proc *found = NULL;
+    mu_lock(&t->lock);
+    for (size_t i = 0; i < t->count && !found; i++) {
+        struct proc *p = t->items[i];
+        if (!p->info.pty || p->info.state != PROCESS_RUNNING || p->followers > 0 ||
+            p->unseen_ms > before_ms)
+            continue;
+        found = p;
+        p->unseen_ms = clock_mono_ms(); /* not again this round; in a later one, if it resists */
+        p->refs++;
+    }
+    mu_unlock(&t->lock);
+    return found;
+}
+
+void procs_end_unseen(struct procs *t, int64_t idle_ms)
+{
+    struct proc *p;
+    struct err err;
+    while ((p = next_unseen(t, clock_mono_ms() - idle_ms))) {
+        log_info("terminal.unseen", KV_STR("id", p->info.id.text));
+        if (core_end_process(t->core, p, &err) < 0)
+            log_warn("terminal.stays", KV_STR("id", p->info.id.text), KV_ERR(&err));
+        procs_unref(t, p);
+    }
 }
 
 int procs_drop(struct procs *t, const struct sandbox_id *sandbox, struct err *err)

@@ -16,6 +16,7 @@
 #include "base/str.h"
 #include "hostmem.h"
 #include "inside.h"
+#include "proc.h"
 
 #define CPU_WINDOW_MS 1000
 #define BUSY_CPU_MILLI 50      /* a twentieth of a core: idle dev servers use less */
@@ -400,6 +401,7 @@ void core_sleep_round(struct core *c)
         if (!forgotten(c, &rows[i]->id) &&
             (rows[i]->state == SANDBOX_RUNNING || rows[i]->state == SANDBOX_PAUSED))
             look_at(c, rows[i]);
+    procs_end_unseen(c->procs, c->p.config->terminal_idle_ms);
     mind_memory(c, rows, count);
     free_all(rows, count);
 }
