@@ -52,7 +52,9 @@ def test_every_route_has_an_operation_and_answers_as_told(client, document, make
         url = path
         for name, value in fill.items():
             url = url.replace(name, value)
-        if "{" in url or url in ("/preview-auth", "/forward-auth"):
+        replies = operations["get"]["responses"]
+        endless = "101" in replies or "text/event-stream" in replies.get("200", {}).get("content", {})
+        if "{" in url or url in ("/preview-auth", "/forward-auth") or endless:
             continue
         r = client.get(url, headers={"Accept": "*/*"})
         assert r.status in (200, 400), (path, r)
@@ -67,6 +69,14 @@ def test_every_route_has_an_operation_and_answers_as_told(client, document, make
         r = client.post(url, body)
         assert r.status == 200, (path, r)
         check(document, r, method, path)
+
+
+def sample(schema):
+    """A value of the right kind."""
+    kinds = schema.get("type", "string")
+    kind = kinds[0] if isinstance(kinds, list) else kinds
+    return {"string": "x" * max(1, schema.get("minLength", 1)), "integer": schema.get("minimum", 1), "boolean": True, "array": [],
+            "object": {}}[kind]
 
 
 def wrong_values(schema):
@@ -108,7 +118,7 @@ def test_what_the_document_refuses_is_refused_by_name(client, document, make_san
             for name, rule in schema["properties"].items():
                 bad += [(name, v) for v in wrong_values(rule)] if "type" in rule else []
             for name, value in bad:
-                body = {k: "true" if k == "cmd" else 10 for k in schema.get("required", [])}
+                body = {k: sample(schema["properties"][k]) for k in schema.get("required", [])}
                 body[name] = value
                 r = client.request(method.upper(), url, json=body)
                 assert r.status == 400 and name in r.json()["error"]["message"], (path, name, value, r)
