@@ -77,11 +77,12 @@
 #define LINK_RING (1 * MIB) /* of their output: what can still be attached to */
 
 /* --- the agent --- */
-#define AGENT_DIAL_MIN_MS 10   /* first pause between two dials, doubled up to ... */
-#define AGENT_DIAL_MAX_MS 500  /* ... so long: a restarted daemon has its agents back in a second \
+#define AGENT_DIAL_MIN_MS 10 /* first pause between two dials, doubled up to ... */
+#define AGENT_DIAL_MAX_MS                                                                         \
+    500                        /* ... so long: a restarted daemon has its agents back in a second \
                                 */
 #define AGENT_MONITORS_MAX 256 /* commands at once, detached ones too */
-#define AGENT_FDS_MAX 65536 /* descriptors looked at to learn whether a command listens */
+#define AGENT_FDS_MAX 65536    /* descriptors looked at to learn whether a command listens */
 #define AGENT_LISTENERS_MAX 1024  /* listening sockets looked at in one pass */
 #define AGENT_ERRANDS_MAX 256     /* connects under way at once */
 #define AGENT_PORTS_FAST_MS 20    /* between two looks at the listening ports ... */
@@ -93,8 +94,9 @@
 #define AGENT_PROCS_MAX 4096 /* processes looked at in one pass; the next pass sees the rest */
 #define AGENT_TERM_MS 200    /* from TERM to KILL for what outlives its command */
 #define AGENT_KILL_MS 5000   /* what resists KILL for so long is reported and left to PID 1 */
-#define AGENT_STOP_MS 4500   /* from the Engine's TERM to our exit; below the default grace of 5 s \
-                              */
+#define AGENT_STOP_MS                                                          \
+    4500 /* from the Engine's TERM to our exit; below the default grace of 5 s \
+          */
 
 /* --- files --- */
 #define PATH_BYTES_MAX 4096
@@ -107,13 +109,17 @@
 #define FILE_CHUNK (256 * KIB)  /* copy unit */
 #define FILE_COPY_MS 600000     /* a recursive copy ends here */
 #define FILE_COPY_ENTRIES_MAX 1000000u
-#define FILE_PAGE_LIMIT_MAX 1000 /* entries of one page; at worst 128 times their names are in memory */
-#define FILE_PAGE_MS 1500       /* a page that took so long ends early: an answer within 2 s */
-#define FILE_WALKS_MAX 16       /* exports, imports, searches and copies at once; each holds up to 129 descriptors */
-#define FILE_EXPORT_BYTES_MAX (256ull << 30) /* read for one archive: a sparse file may claim exabytes */
-#define FILE_IMPORT_BYTES_MAX (16ull << 30)  /* of one archive, unpacked */
+#define FILE_PAGE_LIMIT_MAX \
+    1000                  /* entries of one page; at worst 128 times their names are in memory */
+#define FILE_PAGE_MS 1500 /* a page that took so long ends early: an answer within 2 s */
+#define FILE_WALKS_MAX \
+    16 /* exports, imports, searches and copies at once; each holds up to 129 descriptors */
+#define FILE_EXPORT_BYTES_MAX \
+    (256ull << 30) /* read for one archive: a sparse file may claim exabytes */
+#define FILE_IMPORT_BYTES_MAX (16ull << 30) /* of one archive, unpacked */
 #define FILE_IMPORT_ENTRIES_MAX 500000u
-#define FILE_IMPORT_RATIO_MAX 100u /* unpacked bytes for each that came, behind the first FILE_IMPORT_FREE */
+#define FILE_IMPORT_RATIO_MAX \
+    100u /* unpacked bytes for each that came, behind the first FILE_IMPORT_FREE */
 #define FILE_IMPORT_FREE (32ull * MIB)
 #define FILE_IMPORT_MS 900000
 #define FILE_SEARCH_LIMIT_MAX 10000
@@ -154,8 +160,9 @@
 #define ENGINE_URL_MAX (16 * KIB)   /* a path inside an image, percent-encoded, at most triples */
 #define ENGINE_EVENT_MAX (64 * KIB) /* one event; a container's labels are the bulk of it */
 #define ENGINE_TEXT_MAX 1024        /* of an Engine's error message, kept in the log */
-#define ENGINE_BACKOFF_MIN_MS 50 /* event stream: first wait before dialling again, doubled up to \
-                                  */
+#define ENGINE_BACKOFF_MIN_MS                                           \
+    50 /* event stream: first wait before dialling again, doubled up to \
+        */
 #define ENGINE_BACKOFF_MAX_MS 2000
 
 /* --- the process --- */
@@ -197,16 +204,17 @@
 #define SHARES_PER_SANDBOX_MAX 100
 
 /* --- Traefik's Docker endpoint --- */
-#define FRONT_HEAD_MAX (8 * KIB)    /* one request's head; Traefik's have a few hundred bytes */
-#define FRONT_LINES_MAX 32          /* header lines */
-#define FRONT_CONNECTIONS_MAX 16    /* Traefik keeps two or three */
-#define FRONT_HEAD_MS 5000          /* from a head's first byte to its last */
-#define FRONT_IDLE_MS 60000         /* between two requests of a connection */
-#define FRONT_SEND_MS 5000          /* a peer that takes nothing for so long is cut */
-#define FRONT_ANSWER_MAX (64 * KIB) /* one container: 32 ports with the longest names are 30 KiB \
-                                     */
-#define FRONT_EVENT_GAP_MS 20       /* changes that come together are told together */
-#define FRONT_THREAD_IDLE_MS 10000  /* a connection's thread without one ends */
+#define FRONT_HEAD_MAX (8 * KIB) /* one request's head; Traefik's have a few hundred bytes */
+#define FRONT_LINES_MAX 32       /* header lines */
+#define FRONT_CONNECTIONS_MAX 16 /* Traefik keeps two or three */
+#define FRONT_HEAD_MS 5000       /* from a head's first byte to its last */
+#define FRONT_IDLE_MS 60000      /* between two requests of a connection */
+#define FRONT_SEND_MS 5000       /* a peer that takes nothing for so long is cut */
+#define FRONT_ANSWER_MAX                                                                        \
+    (64 * KIB)                     /* one container: 32 ports with the longest names are 30 KiB \
+                                    */
+#define FRONT_EVENT_GAP_MS 20      /* changes that come together are told together */
+#define FRONT_THREAD_IDLE_MS 10000 /* a connection's thread without one ends */
 
 /* --- settings --- */
 #define CONFIG_FILE_MAX (64 * KIB) /* an env file, read in one piece on the stack */

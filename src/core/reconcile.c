@@ -139,7 +139,7 @@ static int row_running(struct core *c, const struct sandbox *row,
                        const struct runtime_container *box, struct err *err)
 {
     const struct runtime *rt = c->p.runtime;
-    if (box_is(box, row)) {
+    if (box && box_is(box, row)) {
         char name[2 + ID_LEN + 1];
         container_name(&row->id, name);
         if (!str_eq(box->name, name)) {

@@ -86,7 +86,7 @@ static void keep(struct names *n, const char *name)
         return;
     }
     n->dropped = true;
-    if (strcmp(name, n->items[0]) >= 0)
+    if (n->count == 0 || strcmp(name, n->items[0]) >= 0)
         return;
     free(n->items[0]);
     n->items[0] = str_dup(name);

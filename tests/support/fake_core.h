@@ -288,8 +288,11 @@ int core_share_create(struct core *c, const struct caller *who, const struct san
                       char ret_code[SHARE_CODE_MAX], struct err *err)
 {
     const struct sandbox *s;
-    *ret = (struct core_share){ .id = *id, .sandbox = *id, .created_at_ms = 1000,
-                                .expires_at_ms = 1000 + ttl_s * 1000, .once = once };
+    *ret = (struct core_share){ .id = *id,
+                                .sandbox = *id,
+                                .created_at_ms = 1000,
+                                .expires_at_ms = 1000 + ttl_s * 1000,
+                                .once = once };
     (void)str_copy(ret_code, SHARE_CODE_MAX, "the-code");
     return core_get(c, who, id, &s, err);
 }
