@@ -237,6 +237,12 @@ void terminal_open(struct req *r)
     struct sandbox_id process;
     struct follow *f;
     struct process p;
+    const struct sandbox *s;
+    if (core_get(req_core(r), req_caller(r), req_id(r), &s, &err) < 0) {
+        req_fail(r, &err);
+        return;
+    }
+    core_unref(s); /* whose it is comes before what is wrong with the request */
     if (websocket_check(r, &err) < 0 || open_process(r, &process, &err) < 0 ||
         core_follow(req_core(r), req_caller(r), req_id(r), &process, &f, &err) < 0) {
         req_fail(r, &err);

@@ -270,8 +270,9 @@ def test_pause_and_wake_against_each_other(make):
     box = make()
 
     def pauses():
-        for _ in range(10):
+        for _ in range(10): # who freezes on purpose freezes commands under way, until somebody thaws
             assert box.client.post(box.v1 + "/pause").status in (200, 409)
+            box.start()
 
     def commands():
         for i in range(10):
