@@ -162,6 +162,9 @@ static int start_container(struct core *c, const struct sandbox *row, const char
 {
     const struct runtime *rt = c->p.runtime;
     for (int attempt = 0;; attempt++) {
+        /* Each try anew: the agent of an earlier one may have been here, and taken the secret. */
+        if (link_expect(c->p.link, &row->id, row->secret, true, err) < 0)
+            return err_wrap(err, "agent's socket");
         if (make_container(c, row, digest, box, err) < 0)
             return -1;
         if (FAULT("core.start.before"))
@@ -191,8 +194,6 @@ static int walk_up(struct core *c, const struct sandbox *row, struct runtime_ima
     show_phase(c, row, PHASE_WORKSPACE);
     if (make_workspace(c, row, image->digest, err) < 0)
         return -1;
-    if (link_expect(c->p.link, &row->id, row->secret, true, err) < 0)
-        return err_wrap(err, "agent's socket");
     show_phase(c, row, PHASE_ENGINE);
     int64_t began = clock_mono_ms();
     if (start_container(c, row, image->digest, box, err) < 0)

@@ -161,6 +161,14 @@ static void check_purge_against_create(void)
 
 /* --- every failure --- */
 
+/* Before a container is removed: its agent has had its time to say hello. */
+static void wait_for_agent(void *ctx, enum fake_call call)
+{
+    (void)ctx;
+    if (call == FAKE_REMOVE)
+        (void)poll(NULL, 0, 100);
+}
+
 static void walk(const struct sandbox_id *id)
 {
     struct exec_result res;
@@ -209,6 +217,20 @@ static void check_failures(void)
         }
     }
     CHECK(rig.fake.count == 0);
+}
+
+/* The engine starts it and says that it did not: the container is made anew, and its agent is no
+ * stranger because the first one has been here. */
+static void check_second_try(void)
+{
+    int64_t began = clock_mono_ms();
+    fake_fail(&rig.fake, FAKE_START, 1, true, ERR_ENGINE);
+    rig.fake.hook = wait_for_agent;
+    struct sandbox_id id = rig_create();
+    rig.fake.hook = NULL;
+    CHECK(rig_state(&id) == SANDBOX_RUNNING && clock_mono_ms() - began < 5000);
+    CHECK(rig.fake.count == 1);
+    purge(&id);
 }
 
 /* A failed thaw or freeze is no 404: the sandbox is there. */
@@ -354,6 +376,7 @@ int main(void)
     check_restart();
     check_purge_against_create();
     check_codes();
+    check_second_try();
     check_failures();
     check_single_flight();
     check_crowd();
