@@ -38,7 +38,9 @@ def has_seams():
     return b"core.move.before" in pathlib.Path(sandboxd.BINARY).read_bytes()
 
 
-pytestmark = pytest.mark.skipif(not has_seams(), reason="no seams in this binary")
+# Some minutes long: by hand, with SANDBOXD_BIN=build/asan/sandboxd or build/fault/sandboxd.
+pytestmark = [pytest.mark.drill,
+              pytest.mark.skipif(not has_seams(), reason="no seams in this binary")]
 
 CASES = [f"{seam}={action}" for seam in SEAMS for action in ("kill", "error")]
 CASES += [f"{seam}=kill:{n}" for seam, ns in PASSES.items() for n in ns]
