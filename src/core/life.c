@@ -414,6 +414,8 @@ static int up(struct core *c, const struct caller *who, const struct sandbox_id 
         int rc = who ? 0 : core_check_crash_loop(c, s, err);
         if (rc == 0)
             rc = up_once(c, who, s, err);
+        if (rc == 1)
+            registry_await_move(c->registry, s);
         core_unref(s);
         if (rc < 0)
             return -1;
@@ -456,8 +458,11 @@ int core_stop(struct core *c, const struct caller *who, const struct sandbox_id 
         int rc = core_engine_there(c, err);
         if (rc == 0)
             rc = core_fire(c, s, SANDBOX_ON_STOP, &m, &mine, err);
+        bool lost = rc < 0 && err->code == ERR_CONFLICT && !error;
+        if (lost)
+            registry_await_move(c->registry, s);
         core_unref(s);
-        if (rc < 0 && err->code == ERR_CONFLICT && !error)
+        if (lost)
             continue;
         if (rc == 0 && mine)
             rc = core_bring_down(c, mine, ret, err);
@@ -489,8 +494,11 @@ static int end_row(struct core *c, const struct caller *who, const struct sandbo
         int rc = core_engine_there(c, err);
         if (rc == 0)
             rc = core_fire(c, s, SANDBOX_ON_DELETE, &m, &mine, err);
+        bool lost = rc < 0 && err->code == ERR_CONFLICT;
+        if (lost)
+            registry_await_move(c->registry, s);
         core_unref(s);
-        if (rc < 0 && err->code == ERR_CONFLICT)
+        if (lost)
             continue;
         if (rc == 0 && mine)
             rc = core_finish_delete(c, mine, ret_freed, err);

@@ -383,12 +383,12 @@ int procs_new(struct core *c, const char *data_dir, struct procs **ret, struct e
 
 int procs_start(struct procs *t, struct err *err)
 {
-    struct worker *keeper = worker_start("keeper", keeper_tick, t, err);
-    if (!keeper)
-        return -1;
+    /* Under the lock: its first round may come to an end, and wake it, before we know it. */
     mu_lock(&t->lock);
-    t->keeper = keeper;
+    t->keeper = worker_start("keeper", keeper_tick, t, err);
     mu_unlock(&t->lock);
+    if (!t->keeper)
+        return -1;
     return thread_start(loop_main, t, "processes", &t->loop, err);
 }
 

@@ -316,6 +316,19 @@ bool registry_settled(struct registry *r, const struct sandbox_id *id, int64_t d
     return in_time || *ret;
 }
 
+void registry_await_move(struct registry *r, const struct sandbox *seen)
+{
+    int64_t deadline_ms = clock_mono_ms() + BIRTH_WAIT_MS;
+    const struct entry *e;
+    bool in_time = true;
+    mu_lock(&r->lock);
+    while ((e = entry_locked(r, &seen->id)) && e->snap->row.state == seen->state &&
+           e->snap->row.epoch == seen->epoch && e->snap->row.updated_at_ms == seen->updated_at_ms &&
+           in_time)
+        in_time = cond_wait_until(&r->changed, &r->lock, deadline_ms);
+    mu_unlock(&r->lock);
+}
+
 void registry_touch(struct registry *r, const struct sandbox_id *id)
 {
     const struct sandbox *old = NULL;

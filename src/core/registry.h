@@ -38,6 +38,10 @@ void registry_disown(struct registry *r, const struct sandbox_id *id);
 bool registry_settled(struct registry *r, const struct sandbox_id *id, int64_t deadline_ms,
                       const struct sandbox **ret, bool *ret_waited);
 
+/* Who lost a race on disk against a row that memory still shows as `seen`: waits until it shows the
+ * winner's move, which follows at once. */
+void registry_await_move(struct registry *r, const struct sandbox *seen);
+
 /* Notes activity now. At most one new snapshot a second. */
 void registry_touch(struct registry *r, const struct sandbox_id *id);
 /* Activity not yet written, at most max; marks it as taken. */
