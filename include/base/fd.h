@@ -5,6 +5,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 
 #include "base/buf.h"
@@ -16,10 +17,16 @@ int fd_write_all(int fd, const void *data, size_t len);
 int fd_read_all(int fd, void *data, size_t len);
 /* Reads to the end into b (its ceiling counts). */
 int fd_read_to_end(int fd, struct buf *b, struct err *err);
-int fd_set_nonblock(int fd, int on);
 /* Waits until fd shows one of `events` (poll's) or the monotonic deadline passes:
  * 1 ready, 0 deadline, -1 error. */
 int fd_wait(int fd, short events, int64_t deadline_ms);
+/* Closes a socket whose options others may have set: without a wait, whatever SO_LINGER says. Who
+ * could set it anew holds a copy, and then ours is not the last close. */
+void fd_close_socket(int fd);
+/* A listening TCP socket, non-blocking, of the address's family; a port that was just let go is
+ * taken again. Of what is written to a connection accepted there, the kernel keeps no more than
+ * PEER_UNSENT_MAX unsent. Returns a descriptor the caller owns, or -1 with errno. */
+int fd_listen(const struct sockaddr *at, socklen_t len, int backlog);
 /* Replaces the file name in the directory dirfd: temporary file, fsync, rename, fsync of dirfd. */
 int fd_replace_file(int dirfd, const char *name, const void *data, size_t len, unsigned mode,
                     struct err *err);

@@ -59,12 +59,15 @@ struct field {
     /* Offset of a bool member that is set when the field was there; SIZE_MAX = none. */
     size_t seen;
     const char *help;
+    /* For the OpenAPI document: what the row does not say by itself, one line of flow YAML. */
+    const char *schema;
 };
 
 struct shape {
     const char *name;
     const struct field *fields;
     size_t count;
+    const char *schema; /* as a row's: rules between fields */
     bool open; /* unknown keys are ignored (Docker's replies, legacy routes) instead of refused */
 };
 

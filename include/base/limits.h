@@ -7,25 +7,29 @@
 #define MIB (1024u * 1024u)
 
 /* --- HTTP API --- */
-#define HTTP_HEADER_MAX (8 * KIB)      /* request line and headers together */
-#define HTTP_HEADERS_MAX 100           /* header lines */
-#define HTTP_CONN_MEMORY (32 * KIB)    /* libmicrohttpd's pool for one connection */
-#define HTTP_BODY_JSON_MAX (1 * MIB)   /* any JSON body: far above the largest legal create */
-#define HTTP_IDLE_TIMEOUT_S 60         /* keep-alive without a request */
-#define HTTP_STREAM_WINDOW (256 * KIB) /* bytes of one body in memory, each direction */
-#define HTTP_STALL_MS 30000            /* a peer that takes or gives nothing for so long is cut */
-#define HTTP_HEADER_MS 10000     /* from connecting, or the request line, to the last header */
-#define HTTP_BODY_GRACE_MS 10000 /* then a body must have come at HTTP_BODY_RATE on average */
-#define HTTP_BODY_RATE 1024      /* bytes a second */
+#define HTTP_HEADER_MAX (8 * KIB)    /* request line and headers together */
+#define HTTP_HEADERS_MAX 100         /* header lines */
+#define HTTP_CONN_MEMORY (20 * KIB)  /* libmicrohttpd's pool of a connection, all resident */
+#define HTTP_BODY_JSON_MAX (1 * MIB) /* any JSON body: far above the largest legal create */
+#define HTTP_IN_WINDOW (256 * KIB)   /* bytes of one body that came and are not taken yet */
+#define HTTP_OUT_WINDOW (16 * KIB)   /* of an answer that are not sent yet; a slow reader's cost */
+#define HTTP_OUT_PIECE (8 * KIB)     /* of a process's output that is taken for it at once */
+#define PEER_UNSENT_MAX (64 * KIB)   /* more in the kernel, which else takes up to 4 MiB of it */
+#define HTTP_BODY_RATE 1024          /* bytes a second of a body, on average */
 #define HTTP_DISCARD_MAX \
     (64 * MIB) /* of a refused body: read and dropped, so that the refusal arrives */
-#define HTTP_CONNECTIONS_MAX 8192 /* or what RLIMIT_NOFILE allows */
-#define HTTP_FD_RESERVE 512       /* descriptors kept for all the rest */
-#define HTTP_SSE_COMMENT_MS 15000 /* keep-alive of event streams: below usual proxy timeouts */
-#define HTTP_LOG_LINES 200        /* failed requests in the log, a second: more tells nothing new */
+#define HTTP_CONNECTIONS_MAX 16384 /* or what RLIMIT_NOFILE allows */
+#define HTTP_OPERATOR_RESERVE 64   /* connections that only this machine itself may take */
+#define HTTP_FD_RESERVE 512        /* descriptors kept for all the rest */
+#define HTTP_FOLLOW_LOOK_MS 1000   /* at TERM a follower who takes nothing for so long is cut */
+#define HTTP_LAST_WORD_MS 3000     /* at TERM, for a follower to take the end of its answer */
+#define HTTP_SSE_COMMENT_MS 15000  /* keep-alive of event streams: below usual proxy timeouts */
+#define HTTP_SLOW_MS 2000          /* an answer that took so long is told in the log */
+#define HTTP_LOG_LINES 200 /* failed requests in the log, a second: more tells nothing new */
 #define HTTP_LIST_FLUSH (64 * KIB) /* a listing longer than this is streamed */
 #define API_THREAD_IDLE_MS 10000   /* a handler thread without work ends */
-#define API_THREADS_MAX 256        /* handlers at once; each blocks on Docker, disk or a sandbox */
+#define API_THREADS_MAX 512        /* handlers at once; each blocks on Docker, disk or a peer */
+#define API_TENANT_THREADS_MAX 384 /* of those, one tenant's: others and probes go on */
 #define API_BACKLOG_MAX 1024       /* handlers waiting for a thread; beyond: 503 */
 #define THREAD_STACK (256 * KIB)   /* of every thread of ours */
 
@@ -62,7 +66,22 @@
 #define SERVICE_ENDED_MAX 10          /* of those, records of one service: its log's depth */
 #define PROCESS_ENDED_MAX 100         /* records of ended ones a sandbox keeps; the oldest go */
 #define PROCESS_RUNNING_MAX 64        /* at once in a sandbox: what its agent keeps */
+#define PROCESS_HOLD_MS 10000         /* one waits so long for a reader that is to come */
+#define PROCESS_FOLLOW_MS 10000       /* a tied process that nobody has followed yet */
+#define PROCESS_REFOLLOW_MS 2000      /* and one whose last follower has left: it may redial */
 #define PROCESS_FEED_MS 30000         /* a process that reads no stdin for so long */
+#define PROCESS_FEED_PIECE (32 * KIB) /* of stdin: taken whole or not at all */
+
+/* --- health of services --- */
+/* One look: an app may compile before it answers for the first time. */
+#define HEALTH_PROBE_MS 5000
+#define HEALTH_DIAL_MS 2000 /* an agent's connection, or the Engine's word about the address */
+#define HEALTH_AGE_SHARE 16 /* between two looks: this part of the time since its start ... */
+#define HEALTH_PAUSE_MIN_MS 2
+#define HEALTH_PAUSE_MAX_MS 2000
+#define HEALTH_DIALS_MAX 64 /* agents asked at once */
+#define HEALTH_BACKLOG_MAX 1024
+#define HEALTH_WHY_MAX 200 /* bytes of what is said about it, with NUL */
 
 /* --- the agents' link --- */
 #define FRAME_PAYLOAD_MAX (EXEC_SPEC_MAX + 4 * KIB)
@@ -88,6 +107,7 @@
 #define AGENT_PORTS_FAST_MS 20    /* between two looks at the listening ports ... */
 #define AGENT_PORTS_BUSY_MS 10000 /* ... so long after a start or a spawn; else ... */
 #define AGENT_PORTS_SLOW_MS 500
+#define AGENT_PORTS_AGE_SHARE 16 /* while a kept process is young: after this part of its age */
 #define AGENT_PORTS_SHARE \
     20                    /* a look that takes long is followed by a pause so many times as long */
 #define AGENT_ENV_MAX 512 /* variables of the image and of the command together */
@@ -103,12 +123,16 @@
 #define PATH_DEPTH_MAX 128
 #define FILE_LIST_MAX 100000 /* entries of one listing */
 #define FILE_LIST_BYTES_MAX \
-    (16 * MIB) /* of the names in one listing; a hostile tree may have only long ones */
-#define FILE_REMOVE_MS 60000    /* a recursive removal that the sandbox keeps refilling ends here */
-#define FILE_JSON_MAX (1 * MIB) /* content given inside JSON */
-#define FILE_CHUNK (256 * KIB)  /* copy unit */
-#define FILE_COPY_MS 600000     /* a recursive copy ends here */
-#define FILE_COPY_ENTRIES_MAX 1000000u
+    (16 * MIB)             /* of the names in one listing; a hostile tree may have only long ones */
+#define FILE_REMOVE_MS 500 /* of removing a tree before the answer; the rest follows it */
+#define FILE_REMOVE_FULL_MS 60000 /* of doing so in place, where a disk is too full to rename */
+#define TRASH_ROUND_MS 100        /* of removing in the background, then as long a pause */
+#define FILE_JSON_MAX (1 * MIB)   /* content given inside JSON */
+#define FILE_CHUNK (256 * KIB)    /* copy unit */
+#define FILE_HAND_OVER \
+    (8 * MIB)               /* of a long upload: the disk begins with it while the rest comes in */
+#define FILE_COPY_MS 600000 /* a recursive copy ends here */
+#define FILE_COPY_ENTRIES_MAX 250000u /* some ten seconds of work */
 #define FILE_PAGE_LIMIT_MAX \
     1000                  /* entries of one page; at worst 128 times their names are in memory */
 #define FILE_PAGE_MS 1500 /* a page that took so long ends early: an answer within 2 s */
@@ -155,8 +179,10 @@
 #define ENGINE_HANDLES_MAX 32   /* kept-open connections */
 #define ENGINE_STARTS_AT_ONCE 4 /* two cores saturate at about four starts a second */
 #define ENGINE_PATIENCE_MS \
-    1000 /* a silent call asks /_ping by then: 1 s + ping is below the 2 s promised */
-#define ENGINE_PING_MS 850          /* answered in well under 1 ms by a daemon that lives at all */
+    500 /* a silent call asks /_ping by then: 0.5 s + ping is below the 2 s promised */
+#define ENGINE_PING_MS 1350         /* answered in well under 1 ms, but by a busy machine */
+#define ENGINE_STEP_MS 50           /* a ping's waiting that takes twice as long: we stood still */
+#define ENGINE_STANDSTILL_MS 5000   /* so much longer it is waited for at most, then */
 #define ENGINE_URL_MAX (16 * KIB)   /* a path inside an image, percent-encoded, at most triples */
 #define ENGINE_EVENT_MAX (64 * KIB) /* one event; a container's labels are the bulk of it */
 #define ENGINE_TEXT_MAX 1024        /* of an Engine's error message, kept in the log */
@@ -174,29 +200,32 @@
 #define EDGE_LINES_MAX 100             /* header lines of one message */
 #define EDGE_TARGET_MAX (8 * KIB)      /* of a request: path and query */
 #define EDGE_TRAILER_MAX (8 * KIB)     /* trailer section of a chunked body */
-#define EDGE_BUFFER (32 * KIB)         /* one buffer; a direction has two: as it came, as it goes */
+#define EDGE_BUFFER (24 * KIB)         /* one buffer; a direction has two: as it came, as it goes */
 #define EDGE_CHUNK_NOISE_MAX (4 * KIB) /* chunk extensions before a byte of body must come */
 #define EDGE_INTERIM_MAX 32            /* 1xx answers before the real one */
-#define EDGE_HEADER_MS 10000           /* from the first byte of a head to its last */
-#define EDGE_KEEPALIVE_MS 60000        /* a client's connection without a request */
+#define EDGE_APP_HEADER_MS 10000       /* from the first byte of an app's head to its last */
 #define EDGE_UPSTREAM_IDLE_MS 30000    /* a connection to an app without a request */
 #define EDGE_UPSTREAM_IDLE_MAX 64      /* of those, one sandbox */
 #define EDGE_CONNECT_MS 3000           /* to an app: the next hop is this machine's bridge */
 #define EDGE_CONNECTS_MAX \
     8 /* through the agent at once, one sandbox: a silent agent blocks so many threads */
-#define EDGE_STALL_MS \
-    60000 /* a client that neither takes what it asked for nor sends what it promised */
+#define EDGE_FAILURE_MS 60000     /* why a wake failed is told for so long */
 #define EDGE_HALF_CLOSED_MS 30000 /* silence after a client's last byte: it has left */
 #define EDGE_LINGER_MS 2000       /* reading on after an early answer, so that it arrives */
 #define EDGE_LINGER_MAX (4 * MIB)
 #define EDGE_ATTEMPTS_MAX 6     /* looks for a sandbox that keeps stopping under one request */
 #define EDGE_PORT_GRACE_MS 2000 /* a port may begin to listen so long after it was asked for */
+#define EDGE_LAST_MS 1000       /* after the listener closed, who came last is served so long */
 #define EDGE_TICK_MS 100        /* deadlines are looked at so often */
 #define EDGE_REVIEW_MS 250   /* rights of open connections, too: revoked ones end within a second */
 #define EDGE_THREADS_MAX 256 /* wakes and connects at once; each blocks on Docker or an agent */
 #define EDGE_BACKLOG_MAX 4096   /* of those, waiting */
 #define EDGE_VISITORS_MAX 65536 /* addresses whose requests are counted */
-#define EDGE_FD_RESERVE 1024    /* descriptors kept for API, Engine and agents */
+#define EDGE_LOG_LINES 200      /* requests in the log, a second: more tells nothing new */
+#define EDGE_LOG_METHOD_MAX 16  /* bytes of a line's texts; what is longer is cut */
+#define EDGE_LOG_HOST_MAX 128
+#define EDGE_LOG_PATH_MAX 256
+#define EDGE_FD_RESERVE 1024 /* descriptors kept for API, Engine and agents */
 
 /* --- share links --- */
 #define SHARE_TTL_MAX_S (90 * 24 * 3600) /* a link that lives longer is a public preview */
@@ -224,5 +253,15 @@
 #define TOKEN_NAME_MAX 64 /* it is the tenant's name, too */
 #define TOKEN_SECRET_MIN 8
 #define TOKEN_SECRET_MAX 256
+
+#define HTTP_IDLE_TIMEOUT_S 60         /* keep-alive without a request */
+#define HTTP_STREAM_WINDOW (256 * KIB) /* bytes of one body in memory, each direction */
+#define HTTP_STALL_MS 30000            /* a peer that takes or gives nothing for so long is cut */
+#define HTTP_HEADER_MS 10000     /* from connecting, or the request line, to the last header */
+#define HTTP_BODY_GRACE_MS 10000 /* then a body must have come at HTTP_BODY_RATE on average */
+#define EDGE_HEADER_MS 10000     /* from the first byte of a head to its last */
+#define EDGE_KEEPALIVE_MS 60000  /* a client's connection without a request */
+#define EDGE_STALL_MS \
+    60000 /* a client that neither takes what it asked for nor sends what it promised */
 
 #endif

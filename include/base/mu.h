@@ -14,11 +14,13 @@ enum mu_rank {
     MU_REGISTRY = 10, /* core: the table of sandboxes and who waits for a change */
     MU_SERVICES = 11, /* core: services of sandboxes that are awake */
     MU_PROC = 12,     /* core: kept processes and their output */
+    MU_HEALTH = 13,   /* core: services that are not well yet */
     MU_SHARE = 15,    /* core: share links */
     MU_LINK = 20,     /* link: agents' connections and awaited streams */
     MU_DOCKER = 30,   /* docker: idle connections, circuit state */
     MU_VOLUME = 35,   /* volume: golden copies being made */
     MU_FILE = 36,     /* volume: comparing and changing one name of a workspace */
+    MU_APPEND = 37,   /* volume: appending to a file */
     MU_STORE = 40,    /* store: the writer's queue, idle readers */
     MU_PEERS = 45,    /* api: list of connections */
     MU_FRONT = 47,    /* front: list of connections */

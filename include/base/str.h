@@ -24,7 +24,8 @@ bool str_u64(const char *text, uint64_t *ret);
 bool str_utf8(const char *text, size_t len);
 /* Lower-case hex; out has 2*len+1 bytes. */
 void hex_encode(const void *data, size_t len, char *out);
-bool hex_decode(const char *text, void *out, size_t len);
+/* 0 to 15, either case; -1: no hex digit. */
+int hex_digit(char c);
 /* Random bytes from the kernel; aborts when there are none. */
 void random_bytes(void *out, size_t len);
 

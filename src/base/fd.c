@@ -3,14 +3,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/limits.h"
 #include "base/str.h"
 
 int fd_write_all(int fd, const void *data, size_t len)
@@ -67,14 +71,6 @@ int fd_read_to_end(int fd, struct buf *b, struct err *err)
     }
 }
 
-int fd_set_nonblock(int fd, int on)
-{
-    int flags = fcntl(fd, F_GETFL);
-    if (flags < 0)
-        return -1;
-    return fcntl(fd, F_SETFL, on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK);
-}
-
 int fd_wait(int fd, short events, int64_t deadline_ms)
 {
     for (;;) {
@@ -87,6 +83,30 @@ int fd_wait(int fd, short events, int64_t deadline_ms)
         if (errno != EINTR)
             return -1;
     }
+}
+
+void fd_close_socket(int fd)
+{
+    struct linger off = { 0 };
+    (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &off, sizeof off); /* no socket: nothing lingers */
+    (void)close(fd);
+}
+
+int fd_listen(const struct sockaddr *at, socklen_t len, int backlog)
+{
+    static const int on = 1, unsent = PEER_UNSENT_MAX;
+    int fd = socket(at->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on); /* bind tells if it matters */
+    /* Inherited by what is accepted. */
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);
+    if (bind(fd, at, len) == 0 && listen(fd, backlog) == 0)
+        return fd;
+    int sys = errno;
+    (void)close(fd);
+    errno = sys;
+    return -1;
 }
 
 int fd_replace_file(int dirfd, const char *name, const void *data, size_t len, unsigned mode,

@@ -119,7 +119,7 @@ void hex_encode(const void *data, size_t len, char *out)
     out[2 * len] = 0;
 }
 
-static int hex_digit(char c)
+int hex_digit(char c)
 {
     if (c >= '0' && c <= '9')
         return c - '0';
@@ -128,20 +128,6 @@ static int hex_digit(char c)
     if (c >= 'A' && c <= 'F')
         return c - 'A' + 10;
     return -1;
-}
-
-bool hex_decode(const char *text, void *out, size_t len)
-{
-    uint8_t *p = out;
-    if (strlen(text) != 2 * len)
-        return false;
-    for (size_t i = 0; i < len; i++) {
-        int hi = hex_digit(text[2 * i]), lo = hex_digit(text[2 * i + 1]);
-        if (hi < 0 || lo < 0)
-            return false;
-        p[i] = (uint8_t)(hi << 4 | lo);
-    }
-    return true;
 }
 
 void random_bytes(void *out, size_t len)

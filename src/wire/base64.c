@@ -2,23 +2,36 @@
 #include "wire/base64.h"
 
 #include <stdint.h>
+#include <string.h>
+
+static const char standard[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+static const char for_urls[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+static void encode(struct buf *b, const void *data, size_t len, const char *letters, bool pad)
+{
+    const uint8_t *p = data;
+    for (size_t i = 0; i < len; i += 3) {
+        size_t have = len - i < 3 ? len - i : 3;
+        uint32_t n = (uint32_t)p[i] << 16;
+        n |= have > 1 ? (uint32_t)p[i + 1] << 8 : 0;
+        n |= have > 2 ? p[i + 2] : 0;
+        for (size_t k = 0; k < 4; k++) {
+            if (k <= have)
+                buf_addc(b, letters[n >> (18 - 6 * k) & 63]);
+            else if (pad)
+                buf_addc(b, '=');
+        }
+    }
+}
+
+void base64_encode(struct buf *b, const void *data, size_t len)
+{
+    encode(b, data, len, standard, true);
+}
 
 void base64url_encode(struct buf *b, const void *data, size_t len)
 {
-    static const char letters[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    const uint8_t *p = data;
-    for (size_t i = 0; i < len; i += 3) {
-        uint32_t n = (uint32_t)p[i] << 16;
-        n |= i + 1 < len ? (uint32_t)p[i + 1] << 8 : 0;
-        n |= i + 2 < len ? p[i + 2] : 0;
-        buf_addc(b, letters[n >> 18]);
-        buf_addc(b, letters[(n >> 12) & 63]);
-        if (i + 1 < len)
-            buf_addc(b, letters[(n >> 6) & 63]);
-        if (i + 2 < len)
-            buf_addc(b, letters[n & 63]);
-    }
+    encode(b, data, len, for_urls, false);
 }
 
 static int value(char c)
@@ -54,4 +67,12 @@ int base64_decode(const char *text, size_t len, struct buf *out, struct err *err
     if (len % 4 == 1 || (bits & ((1u << have) - 1)) != 0)
         return err_set(err, ERR_INVALID, "not base64: its end is missing");
     return buf_done(out, err);
+}
+
+int base64url_decode(const char *text, size_t len, struct buf *out, struct err *err)
+{
+    for (size_t i = 0; i < len; i++)
+        if (strchr("+/=", text[i])) /* a NUL, which it finds too, is no letter either */
+            return err_set(err, ERR_INVALID, "not base64url: byte %zu", i);
+    return base64_decode(text, len, out, err);
 }

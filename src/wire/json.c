@@ -53,7 +53,11 @@ static json_t *load(const char *text, size_t len, struct err *err)
     json_error_t why;
     if (check_depth(text, len, err) < 0)
         return NULL;
-    json_t *j = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
+    const size_t flags = JSON_REJECT_DUPLICATES | JSON_DECODE_ANY;
+    json_t *j = json_loadb(text, len, flags, &why);
+    /* A whole number beyond 64 bits is JSON all the same; then all of them come as reals. */
+    if (!j && json_error_code(&why) == json_error_numeric_overflow)
+        j = json_loadb(text, len, flags | JSON_DECODE_INT_AS_REAL, &why);
     if (!j) {
         /* jansson's words quote the text near the fault; ours must stay printable */
         for (char *p = why.text; *p; p++)
@@ -114,12 +118,22 @@ const char *json_text(const struct json *j)
     return json_string_value(unwrap(j));
 }
 
+/* Whole numbers only; 727.0 is one (RFC 8259 knows no integers). */
+static bool whole(const json_t *j, int64_t *ret)
+{
+    double v = json_real_value(j); /* 0 for what is none */
+    if (json_is_integer(j))
+        *ret = json_integer_value(j);
+    else if (json_is_real(j) && fabs(v) < 9e15 && floor(v) == v)
+        *ret = (int64_t)v;
+    else
+        return false;
+    return true;
+}
+
 bool json_int(const struct json *j, int64_t *ret)
 {
-    if (!j || !json_is_integer(unwrap(j)))
-        return false;
-    *ret = json_integer_value(unwrap(j));
-    return true;
+    return j && whole(unwrap(j), ret);
 }
 
 bool json_yes(const struct json *j)
@@ -168,25 +182,20 @@ static int wrong(const struct place *at, struct err *err, const char *rule)
     return err_set(err, ERR_INVALID, "%s: %s", at->path[0] ? at->path : "body", rule);
 }
 
-/* Whole numbers only; 727.0 is one (RFC 8259 knows no integers). */
-static int get_int(const json_t *j, const struct place *at, int64_t lo, int64_t hi, int64_t *ret,
+static int get_int(const struct field *f, const json_t *j, const struct place *at, int64_t *ret,
                    struct err *err)
 {
     int64_t v;
-    if (json_is_integer(j)) {
-        v = json_integer_value(j);
-    } else if (json_is_real(j) && fabs(json_real_value(j)) < 9e15 &&
-               floor(json_real_value(j)) == json_real_value(j)) {
-        v = (int64_t)json_real_value(j);
-    } else {
+    if (!whole(j, &v) && f->help)
+        return err_set(err, ERR_INVALID, "%s: must be a whole number: %s", at->path, f->help);
+    if (!whole(j, &v))
         return wrong(at, err, "must be a whole number");
-    }
-    if (v < lo)
+    if (v < f->lo)
         return err_set(err, ERR_INVALID, "%s: %lld is below %lld", at->path, (long long)v,
-                       (long long)lo);
-    if (v > hi)
+                       (long long)f->lo);
+    if (v > f->hi)
         return err_set(err, ERR_INVALID, "%s: %lld is above %lld", at->path, (long long)v,
-                       (long long)hi);
+                       (long long)f->hi);
     *ret = v;
     return 0;
 }
@@ -289,7 +298,7 @@ static int get_u16v(const struct field *f, const json_t *j, const struct place *
         int64_t v;
         (void)snprintf(index, sizeof index, "%zu", i);
         struct place p = below(at, index);
-        if (get_int(item, &p, f->lo, f->hi, &v, err) < 0)
+        if (get_int(f, item, &p, &v, err) < 0)
             return -1;
         ret->items[ret->count++] = (uint16_t)v;
     }
@@ -339,12 +348,12 @@ static int decode_field(const struct field *f, json_t *j, const struct place *at
         *(char **)(void *)to = json_dump(wrap(j));
         return 0;
     case FIELD_TYPE_U32:
-        if (get_int(j, at, f->lo, f->hi, &v, err) < 0)
+        if (get_int(f, j, at, &v, err) < 0)
             return -1;
         *(uint32_t *)(void *)to = (uint32_t)v;
         return 0;
     case FIELD_TYPE_I64:
-        return get_int(j, at, f->lo, f->hi, (int64_t *)(void *)to, err);
+        return get_int(f, j, at, (int64_t *)(void *)to, err);
     case FIELD_TYPE_BOOL:
         if (!json_is_boolean(j))
             return wrong(at, err, "must be true or false");

@@ -10,17 +10,6 @@
 
 #define QUERY_PARAMS_MAX 64
 
-static int hex(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 int url_decode(const char *text, size_t len, bool plus, char **ret, struct err *err)
 {
     AUTO(free) char *out = mem_new(len + 1, 1);
@@ -28,8 +17,8 @@ int url_decode(const char *text, size_t len, bool plus, char **ret, struct err *
     for (size_t i = 0; i < len; i++) {
         char c = text[i];
         if (c == '%') {
-            int hi = i + 2 < len ? hex(text[i + 1]) : -1;
-            int lo = i + 2 < len ? hex(text[i + 2]) : -1;
+            int hi = i + 2 < len ? hex_digit(text[i + 1]) : -1;
+            int lo = i + 2 < len ? hex_digit(text[i + 2]) : -1;
             if (hi < 0 || lo < 0)
                 return err_set(err, ERR_INVALID, "malformed percent escape in the URL");
             c = (char)(hi << 4 | lo);
