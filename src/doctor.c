@@ -396,7 +396,7 @@ static bool is_ours(const struct sockaddr_storage *addr, socklen_t len)
     }
     reply[got] = 0;
     return (str_starts(reply, "HTTP/1.1 200") && strcasestr(reply, "\nX-Request-Id:")) ||
-           strstr(reply, "\r\n\r\nThere is no such preview\n");
+           strstr(reply, "\r\n\r\nThere is no such preview");
 }
 
 static void check_port(struct report *r, const char *knob, const char *text,

@@ -25,6 +25,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "base/worker.h"
+#include "cli/cli.h"
 #include "commands.h"
 #include "config/config.h"
 #include "core/core.h"
@@ -145,9 +146,9 @@ static int open_rooms(struct daemon *d, struct err *err)
 static void close_rooms(struct daemon *d)
 {
     int64_t deadline_ms = clock_mono_ms() + d->config.shutdown_ms;
-    edge_stop(d->edge, deadline_ms);
-    if (d->api)
+    if (d->api) /* its long calls do not keep visitors of previews out */
         api_stop(d->api, deadline_ms);
+    edge_stop(d->edge, deadline_ms);
     if (d->work)
         work_stop(d->work);
     worker_stop(d->guard);
@@ -366,6 +367,8 @@ static int cmd_print_states(const struct options *o)
     return 0;
 }
 
+static int cmd_print_man(const struct options *o);
+
 static int cmd_version(const struct options *o)
 {
     (void)o;
@@ -391,23 +394,45 @@ static const struct command {
     { "--print-routes", cmd_print_routes, TAKES_MARKDOWN, "all routes of the API" },
     { "--print-openapi", cmd_print_openapi, 0, "the API as an OpenAPI document" },
     { "--print-states", cmd_print_states, 0, "states of a sandbox, as Markdown" },
+    { "--print-man", cmd_print_man, 0, "this program's manual page" },
     { "--version", cmd_version, 0, "version" },
     { "--help", cmd_help, 0, "this text" },
 };
 #define COMMANDS (sizeof commands / sizeof commands[0])
 
+static void synopsis(const struct command *c, char out[64])
+{
+    (void)snprintf(out, 64, "%s%s%s%s", c->word,
+                   c->takes & TAKES_ENV_FILE ? " [--env-file FILE]" : "",
+                   c->takes & TAKES_DIR ? " [--dir DIR]" : "",
+                   c->takes & TAKES_MARKDOWN ? " [--markdown]" : "");
+}
+
+static int cmd_print_man(const struct options *o)
+{
+    char left[COMMANDS][64];
+    struct cli_other others[COMMANDS];
+    (void)o;
+    for (size_t i = 0; i < COMMANDS; i++) {
+        synopsis(&commands[i], left[i]);
+        others[i] = (struct cli_other){ left[i], commands[i].help };
+    }
+    cli_print_man(stdout, others, COMMANDS);
+    return 0;
+}
+
 static int cmd_help(const struct options *o)
 {
     (void)o;
-    (void)printf("sandboxd %s: isolated sandboxes on one Docker host\n\n", SANDBOXED_VERSION);
+    (void)printf("sandboxd %s: isolated sandboxes on one Docker host\n\nThe daemon:\n",
+                 SANDBOXED_VERSION);
     for (size_t i = 0; i < COMMANDS; i++) {
         char left[64];
-        (void)snprintf(left, sizeof left, "%s%s%s%s", commands[i].word,
-                       commands[i].takes & TAKES_ENV_FILE ? " [--env-file FILE]" : "",
-                       commands[i].takes & TAKES_DIR ? " [--dir DIR]" : "",
-                       commands[i].takes & TAKES_MARKDOWN ? " [--markdown]" : "");
+        synopsis(&commands[i], left);
         (void)printf("  sandboxd %-30s %s\n", left, commands[i].help);
     }
+    (void)printf("\nA daemon's sandboxes, here or far away (sandboxd help COMMAND):\n");
+    cli_print_help(stdout);
     (void)printf("\nSettings come from the environment or from FILE (NAME=value lines); see "
                  "--print-env.\n"
                  "Exit status: 0 fine, 1 a fault (with a remedy), 2 wrong usage or settings.\n");
@@ -442,6 +467,8 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < COMMANDS && !c; i++)
         if (str_eq(argv[1], commands[i].word))
             c = &commands[i];
+    if (!c && cli_knows(argv[1]))
+        return cli_run(argc, argv);
     if (!c)
         return usage("unknown command", argv[1]);
     for (char **at = argv + 2; *at; at++) {

@@ -254,14 +254,4 @@
 #define TOKEN_SECRET_MIN 8
 #define TOKEN_SECRET_MAX 256
 
-#define HTTP_IDLE_TIMEOUT_S 60         /* keep-alive without a request */
-#define HTTP_STREAM_WINDOW (256 * KIB) /* bytes of one body in memory, each direction */
-#define HTTP_STALL_MS 30000            /* a peer that takes or gives nothing for so long is cut */
-#define HTTP_HEADER_MS 10000     /* from connecting, or the request line, to the last header */
-#define HTTP_BODY_GRACE_MS 10000 /* then a body must have come at HTTP_BODY_RATE on average */
-#define EDGE_HEADER_MS 10000     /* from the first byte of a head to its last */
-#define EDGE_KEEPALIVE_MS 60000  /* a client's connection without a request */
-#define EDGE_STALL_MS \
-    60000 /* a client that neither takes what it asked for nor sends what it promised */
-
 #endif

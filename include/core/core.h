@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/limits.h"
 #include "config/config.h"
 #include "link/link.h"
 #include "model/runtime.h"
@@ -186,9 +187,20 @@ int core_find(struct core *c, const struct sandbox_id *id, const struct sandbox 
 int core_address(struct core *c, const struct sandbox *row, char out[46], struct err *err);
 /* Ports that listen now, as the agent last said; at most max. */
 size_t core_ports(struct core *c, const struct sandbox_id *id, struct link_port *out, size_t max);
-/* Waits until the port listens. *ret_loopback: only on 127.0.0.1. ERR_TIMEOUT. */
+/* Is the agent connected, so that core_ports can know? */
+bool core_agent_there(struct core *c, const struct sandbox_id *id);
+/* Waits until the port listens and a service that declares it is well. *ret_loopback: only on
+ * 127.0.0.1. ERR_TIMEOUT. */
 int core_wait_port(struct core *c, const struct sandbox_id *id, uint16_t port, int64_t deadline_ms,
                    bool *ret_loopback, struct err *err);
+/* Why a port does not listen, in a sentence: the service that was declared for it keeps ending, was
+ * stopped, ... Empty: no service says. For people; cut to size. */
+void core_port_trouble(struct core *c, const struct sandbox_id *id, uint16_t port, char *out,
+                       size_t size);
+/* Does a service declare the port and a health_path, and has not answered there since it was
+ * started? From memory. why: what was seen last. */
+bool core_unhealthy(struct core *c, const struct sandbox_id *id, uint16_t port,
+                    char why[HEALTH_WHY_MAX]);
 /* A connected TCP descriptor to 127.0.0.1:port inside, opened by the agent; the caller owns it.
  * Blocking. */
 int core_connect(struct core *c, const struct sandbox_id *id, uint16_t port, int64_t deadline_ms,
@@ -204,18 +216,24 @@ void core_touch(struct core *c, const struct sandbox_id *id);
 /* One round of the reaper: freezes or stops what is idle, and under memory pressure the longest
  * idle first. Never a sandbox with work under way. */
 void core_sleep_round(struct core *c);
+/* What a start spent where, in ms: total is all of them and what lies between. */
+struct core_start {
+    int64_t total, queue, workspace, engine, agent, services;
+};
 /* Why it is awake, asleep or dead, and what the last start spent where. Plain data. */
 struct core_why {
     const char *state;
     char awake_because[160]; /* empty: it is not awake, or nothing keeps it so */
     char asleep_because[320];
-    int64_t idle_ms;      /* since the last activity */
-    int64_t sleeps_in_ms; /* -1: never by itself */
-    uint32_t execs, uses; /* under way */
-    uint32_t cpu_milli;   /* thousandths of a core, lately */
-    int64_t start_ms, start_engine_ms,
-        start_agent_ms; /* of the last start; 0: none since the daemon started */
-    uint32_t deaths;    /* ends that nobody asked for, in a row */
+    int64_t idle_ms;                /* since the last activity */
+    int64_t sleeps_in_ms;           /* -1: never by itself */
+    uint32_t execs, uses;           /* under way */
+    uint32_t cpu_milli;             /* thousandths of a core, lately */
+    struct core_start start;        /* the last one; total 0: none since the daemon started */
+    uint32_t deaths;                /* ends that nobody asked for, in a row */
+    int64_t died_at_ms;             /* the last one, wall clock; 0: none since the daemon started */
+    char died_why[160];             /* for people */
+    char waits_for[HEALTH_WHY_MAX]; /* a service that is not well yet; empty: none */
 };
 int core_why(struct core *c, const struct caller *who, const struct sandbox_id *id,
              struct core_why *ret, struct err *err);
@@ -228,6 +246,8 @@ enum core_phase core_phase(struct core *c, const struct sandbox_id *id);
 /* Whole comparison: at boot (boot: also ends what a crash left in -ING states and removes orphans)
  * and as the sweep. */
 int core_reconcile(struct core *c, bool boot, struct err *err);
+/* Somebody had the engine signal its container: if it ends now, that is why. */
+void core_signalled(struct core *c, const struct sandbox_id *id);
 /* One sandbox, after an event. Cheap when nothing changed. */
 int core_reconcile_one(struct core *c, const struct sandbox_id *id, struct err *err);
 /* Writes noted activity in one batch; forgets old idempotency keys. */

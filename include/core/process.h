@@ -40,6 +40,7 @@ struct process {
     uint64_t number; /* what the agent knows it by */
     uint32_t pid;    /* inside the sandbox; 0: not heard yet */
     bool pty;
+    bool tied; /* ends when nobody follows it any longer */
     int exit_code;
     uint32_t signal;
     bool timed_out;
@@ -53,8 +54,10 @@ struct process_spec {
     const char *cwd;
     const struct strmap *env;
     uint32_t timeout_ms;
+    bool hold;           /* its output waits for a first reader that holds, PROCESS_HOLD_MS */
     bool stdin_open;     /* fed later by core_process_feed; else /dev/null */
     uint16_t cols, rows; /* not 0: a terminal of that size */
+    bool tied;           /* ends PROCESS_REFOLLOW_MS after its last follower has left */
     const char *service; /* NULL: none */
 };
 /* Wakes the sandbox, writes the record, starts. Caller process_release()s *ret. Errors as
@@ -67,8 +70,8 @@ int core_process_get(struct core *c, const struct caller *who, const struct sand
 /* Newest first; caller releases each and frees the array. */
 int core_process_list(struct core *c, const struct caller *who, const struct sandbox_id *sandbox,
                       struct process **ret, size_t *ret_count, struct err *err);
-/* signal 1-64 to the process group; tree: KILL to it and all descendants. ERR_CONFLICT: ended
- * already. */
+/* signal 1-64 to the process group; tree: to it and all descendants. ERR_CONFLICT: ended already.
+ */
 int core_process_signal(struct core *c, const struct caller *who, const struct sandbox_id *sandbox,
                         const struct sandbox_id *id, uint32_t signal, bool tree, struct err *err);
 /* Bytes for its stdin or terminal; eof: no more will come. Blocks while the process does not read,
@@ -83,11 +86,21 @@ int core_process_resize(struct core *c, const struct caller *who, const struct s
 int core_process_remove(struct core *c, const struct caller *who, const struct sandbox_id *sandbox,
                         const struct sandbox_id *id, struct err *err);
 
+/* Notes in the audit that somebody at the address `remote` did something with a process: opened,
+ * attached to or left a terminal. why: may be NULL. */
+int core_process_note(struct core *c, const struct caller *who, const struct sandbox_id *sandbox,
+                      const struct sandbox_id *id, const char *action, const char *remote,
+                      const char *why, struct err *err);
+
 /* --- output --- */
 struct follow; /* a reader; one thread at a time */
 int core_follow(struct core *c, const struct caller *who, const struct sandbox_id *sandbox,
                 const struct sandbox_id *id, struct follow **ret, struct err *err);
 void follow_free(struct follow *f);
+/* From now on the process waits for this reader, who begins at offset, rather than that it loses
+ * output: once, before the first follow_next. After follow_free it waits PROCESS_HOLD_MS more, for
+ * whoever comes back; what was on its way to who left may be gone. */
+void follow_hold(struct follow *f, uint64_t offset);
 struct follow_chunk {
     enum exec_stream stream;
     uint64_t offset; /* of its first byte, counting both streams from 0 */

@@ -15,8 +15,9 @@
 struct edge;
 /* Listens on config->edge. core and config are borrowed. ERR_CONFLICT: the address is in use. */
 int edge_start(struct core *core, const struct config *config, struct edge **ret, struct err *err);
-/* Stops accepting, lets exchanges end until the monotonic deadline (upgraded connections and
- * streams are cut then), joins, frees. NULL is fine. */
+/* Goes on serving until the exchanges of now have ended, at most until the monotonic deadline;
+ * upgraded connections and streams do not count, and are cut then. Stops listening, gives those who
+ * came last EDGE_LAST_MS, joins, frees. NULL is fine. */
 void edge_stop(struct edge *e, int64_t deadline_ms);
 
 #endif

@@ -90,6 +90,8 @@ struct link_port {
  * 20 ms after it opens in the first 10 s after a start or a spawn, else within half a second. Empty
  * while no agent is connected. */
 size_t link_ports(struct link *l, const struct sandbox_id *id, struct link_port *out, size_t max);
+/* The same of one port; *ret_loopback is set when it does. */
+bool link_listens(struct link *l, const struct sandbox_id *id, uint16_t port, bool *ret_loopback);
 /* Waits until the agent says that the port listens. ERR_TIMEOUT; ERR_UNAVAILABLE: no agent. */
 int link_wait_port(struct link *l, const struct sandbox_id *id, uint16_t port, int64_t deadline_ms,
                    bool *ret_loopback, struct err *err);

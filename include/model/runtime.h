@@ -63,8 +63,9 @@ struct runtime_image {
     char digest[80]; /* "sha256:…", the engine's image id */
 };
 
-enum runtime_event_kind { RUNTIME_EV_RESYNC, RUNTIME_EV_CHANGED };
-/* CHANGED: something happened to this sandbox's container. RESYNC: the stream was (re)connected,
+enum runtime_event_kind { RUNTIME_EV_RESYNC, RUNTIME_EV_CHANGED, RUNTIME_EV_SIGNALLED };
+/* CHANGED: something happened to this sandbox's container. SIGNALLED: somebody, perhaps we, had the
+ * engine send it a signal; if that ends it, CHANGED follows. RESYNC: the stream was (re)connected,
  * anything may have been missed. Called on the events thread; must not block for long. */
 typedef void (*runtime_event_fn)(void *ctx, enum runtime_event_kind kind,
                                  const struct sandbox_id *id);

@@ -80,7 +80,6 @@ enum sandbox_event {
 bool sandbox_edge(enum sandbox_state from, enum sandbox_event event, enum sandbox_state *ret_to);
 const char *sandbox_state_name(enum sandbox_state s);   /* /v1 */
 const char *sandbox_state_legacy(enum sandbox_state s); /* the four words of the legacy routes */
-const char *sandbox_state_truth(enum sandbox_state s);
 const char *sandbox_event_name(enum sandbox_event e);
 bool sandbox_state_parse(const char *text, enum sandbox_state *ret); /* /v1 words */
 bool sandbox_state_settled(enum sandbox_state s);                    /* not in -ING */
@@ -124,6 +123,7 @@ struct sandbox {
     char *error_message;
     int64_t created_at_ms; /* all times: wall clock */
     int64_t updated_at_ms;
+    int64_t up_since_ms; /* in memory only: its last start, moved on by what it spent frozen */
     int64_t last_active_at_ms;
     int64_t stopped_at_ms;      /* 0: none */
     int64_t keepalive_until_ms; /* 0: none */

@@ -72,17 +72,11 @@ struct store_move {
 /* Compare and set; m may be NULL. ERR_CONFLICT: the row was not in `from` (or is gone). */
 int store_move(struct store *s, const struct sandbox_id *id, enum sandbox_state from,
                enum sandbox_state to, int64_t now_ms, const struct store_move *m, struct err *err);
-/* Changes of facts that are no change of state; updated_at stays. NULL, "" and 0 as in store_move,
- * except for the names of store_set_external: there NULL is none, and the workspace's external user
- * changes with the row's. ERR_NOT_FOUND: no such row. */
-int store_set_container(struct store *s, const struct sandbox_id *id, const char *container_id,
-                        const char *image_digest, uint32_t nofile, struct err *err);
+/* Changes of facts that are no change of state; updated_at stays. ERR_NOT_FOUND: no such row. */
 int store_set_keepalive(struct store *s, const struct sandbox_id *id, int64_t until_ms,
                         struct err *err);
 int store_set_services(struct store *s, const struct sandbox_id *id, const char *json,
                        struct err *err);
-int store_set_external(struct store *s, const struct sandbox_id *id, const char *user,
-                       const char *project, const char *workspace, struct err *err);
 struct store_activity {
     struct sandbox_id id;
     int64_t at_ms;
@@ -124,7 +118,7 @@ struct store_process {
     uint64_t number;            /* below 2^63 */
     char *state;                /* a word of core's */
     char *argv, *cwd, *service; /* cwd, service: optional */
-    bool pty;
+    bool pty, tied;
     int exit_code;
     uint32_t signal;
     bool timed_out;
@@ -141,7 +135,15 @@ int store_process_remove_all(struct store *s, const struct sandbox_id *sandbox, 
 int store_process_load(struct store *s, struct store_process **ret, size_t *ret_count,
                        struct err *err);
 
-/* --- idempotency (P-2): per tenant, kept 24 h --- */
+/* --- the audit --- */
+struct store_audit {
+    const char *node, *tenant, *actor, *action;
+    struct sandbox_id sandbox, process;
+    const char *remote, *why; /* why: optional */
+};
+int store_audit_process(struct store *s, const struct store_audit *a, struct err *err);
+
+/* --- idempotency (P-2): per tenant, kept until store_idem_expire --- */
 struct store_idem {
     uint8_t hash[32];
     struct sandbox_id sandbox;

@@ -20,6 +20,8 @@ struct file_path {
 /* "" and "." are the app directory itself. ERR_INVALID (too long or deep, not UTF-8, a component
  * over 255 bytes) or ERR_PATH_ESCAPE. */
 int file_path_parse(const char *text, struct file_path *ret, struct err *err);
+/* The same of something that is there already: its name may be bytes that are no text. */
+int file_path_parse_there(const char *text, struct file_path *ret, struct err *err);
 
 enum file_type { FILE_REGULAR, FILE_DIR, FILE_SYMLINK, FILE_OTHER };
 const char *file_type_name(enum file_type t); /* "file", "dir", "symlink", "other" */
@@ -83,9 +85,9 @@ struct file_match {
 /* Is etag (NULL: nothing is there) on the list? weak: W/ is looked through. */
 bool file_etag_listed(const char *list, const char *etag, bool weak);
 
-/* Replaces (or makes) a file atomically: temporary file in the same directory, fsync, rename, fsync
- * of the directory. Parents are made (0775), the file is 0644 or keeps its mode; all belong to uid,
- * gid. */
+/* Replaces (or makes) a file atomically: temporary file in the same directory, fsync, rename (or
+ * link, where it is new), fsync of the directory. Parents are made (0775), the file is 0644 or
+ * keeps its mode; all belong to uid, gid. */
 struct file_put;
 int file_put_begin(int root, const struct file_path *path, uint32_t uid, uint32_t gid,
                    struct file_put **ret, struct err *err);
@@ -104,8 +106,9 @@ int file_append(int root, const struct file_path *path, uint32_t uid, uint32_t g
                 const struct file_match *match, const void *data, size_t len, struct file_stat *ret,
                 struct err *err);
 /* Removes a file or link, or with recursive a whole directory. The root, workspace and
- * workspace/app themselves are refused. match may be NULL. ERR_NOT_FOUND; ERR_CONFLICT: directory
- * not empty, or a mount in it. */
+ * workspace/app themselves are refused. A large directory is out of sight at once and removed in
+ * the background. match may be NULL. ERR_NOT_FOUND; ERR_CONFLICT: directory not empty, or a mount
+ * in it. */
 int file_remove(int root, const struct file_path *path, bool recursive,
                 const struct file_match *match, struct err *err);
 

@@ -39,7 +39,8 @@ void volume_path(const struct volume *v, const struct sandbox_id *id, char *out,
 /* Descriptor of the workspace root (O_PATH-free, O_DIRECTORY). ERR_NOT_FOUND: no workspace. */
 int volume_open(struct volume *v, const struct sandbox_id *id, int *ret_fd, struct err *err);
 /* Removes it by descriptors, never crossing a device or following a link. dev, ino: recorded
- * identity or 0. Gone already: 0. *ret_freed: bytes that were allocated. */
+ * identity or 0. Gone already: 0. It is out of sight when this returns; of a large one some is
+ * removed later, by volume_trash_tick (a worker's round). *ret_freed: bytes freed by now. */
 int volume_purge(struct volume *v, const struct sandbox_id *id, uint64_t dev, uint64_t ino,
                  uint64_t *ret_freed, struct err *err);
 
@@ -54,6 +55,8 @@ struct volume_usage {
 void volume_usage(struct volume *v, const struct sandbox_id *id, struct volume_usage *ret);
 void volume_touched(struct volume *v, const struct sandbox_id *id);
 int64_t volume_measure_tick(void *volume, int64_t mono_ms);
+/* Removes what purges and removals of files left (a worker's round). */
+int64_t volume_trash_tick(void *volume, int64_t mono_ms);
 /* Removes half-made directories of an earlier run; at boot. */
 int volume_sweep(struct volume *v, struct err *err);
 

@@ -49,6 +49,7 @@ static int64_t sweep_at = NEVER, stop_at = NEVER;
 static int64_t kept_at = NEVER; /* the list of kept processes has changed */
 static size_t kept_told;
 static int64_t ports_at = NEVER, ports_busy_until;
+static int64_t kept_began;             /* the last one */
 static uint8_t ports[PORTS_FRAME_MAX]; /* as last told */
 static size_t ports_len;
 
@@ -99,9 +100,19 @@ static void tell_kept(void)
         kept_at = now_ms() + AGENT_PORTS_FAST_MS;
 }
 
+/* The younger a kept process is, the closer the looks: a request may be held until it listens. A
+ * plain command is not worth that, thousands of them may come and go. */
+static int64_t until_next_look(int64_t now)
+{
+    int64_t pause = now < ports_busy_until ? AGENT_PORTS_FAST_MS : AGENT_PORTS_SLOW_MS;
+    int64_t young = (now - kept_began) / AGENT_PORTS_AGE_SHARE + 1;
+    return young < pause ? young : pause;
+}
+
 static void look_soon(void)
 {
-    int64_t soon = now_ms() + AGENT_PORTS_FAST_MS;
+    int64_t now = now_ms(), pause = until_next_look(now);
+    int64_t soon = now + (pause < AGENT_PORTS_FAST_MS ? pause : AGENT_PORTS_FAST_MS);
     ports_at = soon < ports_at ? soon : ports_at;
 }
 
@@ -121,7 +132,7 @@ static void look_at_ports(void)
         news = false;
     }
     int64_t now = now_ms();
-    int64_t pause = now < ports_busy_until ? AGENT_PORTS_FAST_MS : AGENT_PORTS_SLOW_MS;
+    int64_t pause = until_next_look(now);
     if (pause < AGENT_PORTS_SHARE * (now - began))
         pause = AGENT_PORTS_SHARE * (now - began);
     bool running = false;
@@ -209,9 +220,12 @@ static void spawn(const struct frame_spawn *spec)
                                           .process = spec->process,
                                           .kept = spec->flags & SPAWN_KEEP };
     monitors[monitor_count++] = pid;
-    if (spec->flags & SPAWN_KEEP)
+    int64_t now = now_ms();
+    if (spec->flags & SPAWN_KEEP) {
         kept_at = 0;
-    ports_busy_until = now_ms() + AGENT_PORTS_BUSY_MS;
+        kept_began = now;
+    }
+    ports_busy_until = now + AGENT_PORTS_BUSY_MS;
     look_soon();
 }
 
@@ -224,8 +238,8 @@ static void attach(uint64_t number, uint64_t process, uint64_t offset)
 {
     const struct slot *s = find_process(process);
     struct order o = { .kind = ORDER_ATTACH, .number = number, .offset = offset };
-    if (!s || !order(s, &o))
-        errand_refuse(&agent, number, s ? EAGAIN : ESRCH, STEP_ATTACH);
+    if (!s || !order(s, &o)) /* one that has left keeps nothing */
+        errand_refuse(&agent, number, s && errno == EAGAIN ? EAGAIN : ESRCH, STEP_ATTACH);
 }
 
 static void forget(struct slot *s)

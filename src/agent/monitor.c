@@ -23,6 +23,9 @@
 #include "monitor.h"
 
 #define KILL_ROUND_MS 10 /* between two rounds of KILL */
+/* A line editor that is signalled just before it waits for a key heeds that at the next key only
+ * (GNU bash 5.2 looks for signals, then calls pselect), so it is told once more. */
+#define HANGUP_AGAIN_MS 1000
 /* The most that a pipe can hold without privileges: once all writers are ended, it has no more. */
 #define PIPE_MOST (1 * MIB)
 
@@ -30,16 +33,23 @@ struct monitor m;
 static bool draining; /* the command and all below it are gone: the pipes get nothing more */
 static size_t drained[2];
 
+/* A shell heeds this, not TERM; and jobs that are stopped, too. */
+static void hang_up(void)
+{
+    tree_signal(SIGHUP, NULL, 0);
+    tree_signal(SIGCONT, NULL, 0);
+}
+
 void end_all(int64_t grace_ms)
 {
-    int64_t kill_at = now_ms() + grace_ms;
+    int64_t now = now_ms(), kill_at = now + grace_ms;
     if (m.over || kill_at >= m.kill_at)
         return;
     m.kill_at = kill_at;
     m.give_up_at = kill_at + AGENT_KILL_MS;
-    if (m.cmd.tty >= 0) { /* a shell heeds this, not TERM; and jobs that are stopped, too */
-        tree_signal(SIGHUP, NULL, 0);
-        tree_signal(SIGCONT, NULL, 0);
+    if (m.cmd.tty >= 0) {
+        hang_up();
+        m.hangup_at = now + HANGUP_AGAIN_MS;
     }
     if (grace_ms > 0)
         tree_signal(SIGTERM, NULL, 0);
@@ -130,12 +140,22 @@ static void obey_init(const struct order *o)
     }
 }
 
+/* What came on the stream before an order: poll does not look at both in one moment. */
+static void serve_stream(void)
+{
+    struct pollfd p[2];
+    talk_watch(&p[0], &p[1]);
+    if (poll(p, 2, 0) > 0)
+        talk_serve(&p[0], &p[1]);
+}
+
 static void hear_init(void)
 {
     struct order o;
     ssize_t n =
         recv(m.channel, &o, sizeof o, MSG_DONTWAIT); /* one, or it might overtake the stream */
     if (n == (ssize_t)sizeof o) {
+        serve_stream();
         obey_init(&o);
     } else if (n >= 0 || (errno != EAGAIN && errno != EINTR)) {
         /* PID 1 is leaving: it has told everybody, and in a moment kills who stays. */
@@ -166,6 +186,11 @@ static void reap(void)
         end_all(AGENT_TERM_MS);
 }
 
+static int64_t earliest(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
 /* Does what the clock asks for; returns when it wants to be called again. */
 static int64_t check_clock(int64_t now)
 {
@@ -184,7 +209,11 @@ static int64_t check_clock(int64_t now)
         tree_kill(NULL, 0);
         return now + KILL_ROUND_MS;
     }
-    return m.kill_at < m.timeout_at ? m.kill_at : m.timeout_at;
+    if (now >= m.hangup_at) {
+        m.hangup_at = NEVER;
+        hang_up();
+    }
+    return earliest(m.hangup_at, earliest(m.kill_at, m.timeout_at));
 }
 
 static void conclude(void)
@@ -233,6 +262,17 @@ static void wait_for_something(int64_t until)
         hear_init();
 }
 
+/* PID 1 sends no order any more, and knows; who is behind one that is here is told. */
+static _Noreturn void leave(int status)
+{
+    struct order o;
+    if (m.channel >= 0 && shutdown(m.channel, SHUT_RD) == 0)
+        while (recv(m.channel, &o, sizeof o, MSG_DONTWAIT) == (ssize_t)sizeof o)
+            if (o.kind == ORDER_ATTACH)
+                talk_refuse(o.number, ESRCH);
+    _exit(status);
+}
+
 static void prepare(const struct agent *a, const struct frame_spawn *spec, int channel)
 {
     m.agent = a;
@@ -240,7 +280,7 @@ static void prepare(const struct agent *a, const struct frame_spawn *spec, int c
     m.detach = spec->flags & SPAWN_DETACH;
     m.kept = spec->flags & SPAWN_KEEP;
     m.may_keep = spec->flags & SPAWN_KEEP_IF_LISTENING;
-    m.timeout_at = m.kill_at = NEVER;
+    m.timeout_at = m.hangup_at = m.kill_at = NEVER;
     ring_init(m.kept || m.may_keep ? LINK_RING : CHUNK);
 }
 
@@ -250,12 +290,12 @@ _Noreturn void monitor_run(const struct agent *a, const struct frame_spawn *spec
     prepare(a, spec, channel);
     /* Who asked is not there any more: start nothing. */
     if (talk_begin(spec->number) < 0)
-        _exit(0);
+        leave(0);
     if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
-        _exit(1);
+        leave(1);
     if (command_start(a, spec, &m.cmd, &step) < 0) {
         talk_failed(errno, step);
-        _exit(0);
+        leave(0);
     }
     if (spec->timeout_ms > 0)
         m.timeout_at = now_ms() + spec->timeout_ms;
@@ -275,5 +315,5 @@ _Noreturn void monitor_run(const struct agent *a, const struct frame_spawn *spec
         wait_for_something(until);
         take_outputs();
     }
-    _exit(m.all_gone ? 0 : 1);
+    leave(m.all_gone ? 0 : 1);
 }

@@ -25,7 +25,7 @@ struct monitor {
     bool over;     /* ... and all that they wrote is in the ring; `exit` says how */
     bool timed_out;
     uint8_t exit[FRAME_EXIT_LEN];
-    int64_t timeout_at, kill_at, give_up_at; /* NEVER: not set */
+    int64_t timeout_at, hangup_at, kill_at, give_up_at; /* NEVER: not set */
     bool err_first; /* whose turn it is, so that a busy stdout does not starve stderr */
 
     /* talk.c only */

@@ -11,12 +11,14 @@
 #include <errno.h>
 #include <netdb.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/fd.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -35,12 +37,47 @@ void peer_phase(struct peer *p, enum peer_phase phase)
     atomic_store(&p->phase, phase);
 }
 
+static struct in6_addr address_of(const struct sockaddr *from)
+{
+    struct in6_addr a = { .s6_addr = { [10] = 0xff, [11] = 0xff } };
+    if (from && from->sa_family == AF_INET6)
+        a = ((const struct sockaddr_in6 *)(const void *)from)->sin6_addr;
+    else if (from && from->sa_family == AF_INET)
+        memcpy(a.s6_addr + 12, &((const struct sockaddr_in *)(const void *)from)->sin_addr, 4);
+    return a;
+}
+
+static bool is_ours(const struct in6_addr *a)
+{
+    return IN6_IS_ADDR_LOOPBACK(a) || (IN6_IS_ADDR_V4MAPPED(a) && a->s6_addr[12] == 127);
+}
+
+bool peer_admit(struct api *a, const struct sockaddr *from)
+{
+    struct in6_addr address = address_of(from);
+    uint32_t same = 0;
+    if (is_ours(&address))
+        return true;
+    if (atomic_load(&a->n_peers) + HTTP_OPERATOR_RESERVE >= a->peers_max)
+        return false;
+    /* Who has an IPv6 network has all of it. */
+    size_t len = IN6_IS_ADDR_V4MAPPED(&address) ? sizeof address : sizeof address / 2;
+    mu_lock(&a->peers_lock);
+    for (const struct peer *p = a->peers; p; p = p->next)
+        same += memcmp(&p->address, &address, len) == 0;
+    mu_unlock(&a->peers_lock);
+    return same < (uint64_t)a->config->peer_connections;
+}
+
 static void peer_open(struct api *a, struct MHD_Connection *conn, void **slot)
 {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(conn, MHD_CONNECTION_INFO_CONNECTION_FD);
+    const union MHD_ConnectionInfo *from =
+        MHD_get_connection_info(conn, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
     struct peer *p = mem_new(1, sizeof(*p));
     p->api = a;
+    p->address = address_of(from ? from->client_addr : NULL);
     p->fd = info->connect_fd;
     peer_phase(p, PEER_NEW);
     mu_lock(&a->peers_lock);
@@ -82,19 +119,57 @@ static void on_connection(void *ctx, struct MHD_Connection *conn, void **slot,
 
 static bool too_slow(struct peer *p, int64_t now_ms)
 {
+    const struct config *c = p->api->config;
     int64_t age = now_ms - atomic_load_explicit(&p->since_ms, memory_order_relaxed);
     switch (atomic_load(&p->phase)) {
     case PEER_NEW:
     case PEER_HEADER:
-        return age > HTTP_HEADER_MS;
+        return age > c->peer_header_ms;
     case PEER_BODY:
-        return age > HTTP_BODY_GRACE_MS &&
-               (int64_t)atomic_load(&p->bytes) < age / 1000 * HTTP_BODY_RATE;
+        return age > c->peer_header_ms &&
+               (int64_t)atomic_load(&p->bytes) * 1000 < age * HTTP_BODY_RATE;
     case PEER_IDLE: /* libmicrohttpd ends the silent ones; this is for a trickle of header bytes */
-        return age > HTTP_IDLE_TIMEOUT_S * 1000 + HTTP_HEADER_MS;
+        return age > c->peer_idle_ms + c->peer_header_ms;
     default:
         return false;
     }
+}
+
+/* --- threads --- */
+
+static struct share *share_locked(struct api *a, const char *tenant) REQUIRES(a->peers_lock)
+{
+    mu_held(&a->peers_lock);
+    for (size_t i = 0; i < a->n_shares; i++)
+        if (str_eq(a->shares[i].tenant, tenant))
+            return &a->shares[i];
+    a->shares = reallocarray(a->shares, a->n_shares + 1, sizeof *a->shares);
+    if (!a->shares)
+        abort();
+    a->shares[a->n_shares] = (struct share){ .tenant = tenant };
+    return &a->shares[a->n_shares++];
+}
+
+bool share_take(struct api *a, const char *tenant, uint32_t threads)
+{
+    if (!tenant)
+        return true;
+    mu_lock(&a->peers_lock);
+    struct share *s = share_locked(a, tenant);
+    bool room = s->threads + threads <= API_TENANT_THREADS_MAX;
+    if (room)
+        s->threads += threads;
+    mu_unlock(&a->peers_lock);
+    return room;
+}
+
+void share_give(struct api *a, const char *tenant, uint32_t threads)
+{
+    if (!tenant)
+        return;
+    mu_lock(&a->peers_lock);
+    share_locked(a, tenant)->threads -= threads;
+    mu_unlock(&a->peers_lock);
 }
 
 /* libmicrohttpd takes a short read for the last one: where the last bytes and FIN came together it
@@ -137,22 +212,16 @@ int64_t api_sweep(void *ctx, int64_t now_ms)
 
 static int open_socket(const struct addrinfo *ai, struct err *err)
 {
-    AUTO(fd) int fd = socket(ai->ai_family, ai->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    int one = 1;
-    if (fd < 0)
-        return err_sys(err, errno, "socket");
-    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-    if (bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 || listen(fd, 1024) < 0) {
-        int sys = errno;
-        (void)err_sys(err, sys, "cannot listen");
-        if (sys == EADDRINUSE) {
-            err->code = ERR_CONFLICT;
-            (void)err_remedy(err, "Another program listens there: stop it or set "
-                                  "SANDBOXED_API_BIND.");
-        }
-        return -1;
+    int fd = fd_listen(ai->ai_addr, ai->ai_addrlen, 1024);
+    if (fd >= 0)
+        return fd;
+    int sys = errno;
+    (void)err_sys(err, sys, "cannot listen");
+    if (sys == EADDRINUSE) {
+        err->code = ERR_CONFLICT;
+        (void)err_remedy(err, "Another program listens there: stop it or set SANDBOXED_API_BIND.");
     }
-    return TAKE_FD(fd);
+    return -1;
 }
 
 static int listen_on(const struct config_bind *at, uint16_t *ret_port, struct err *err)
@@ -200,9 +269,8 @@ static size_t keep_escapes(void *ctx, struct MHD_Connection *conn, char *text)
 static enum MHD_Result on_accept(void *ctx, const struct sockaddr *addr, socklen_t len)
 {
     struct api *a = ctx;
-    (void)addr;
-    (void)len;
-    return atomic_load(&a->stopping) ? MHD_NO : MHD_YES;
+    (void)len; /* libmicrohttpd gives whole addresses */
+    return !atomic_load(&a->stopping) && peer_admit(a, addr) ? MHD_YES : MHD_NO;
 }
 
 static struct MHD_Daemon *start_daemon(struct api *a, int fd)
@@ -211,11 +279,11 @@ static struct MHD_Daemon *start_daemon(struct api *a, int fd)
         MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE | MHD_USE_ITC,
         0, on_accept, a, req_access, a, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE,
         2u, MHD_OPTION_THREAD_STACK_SIZE, (size_t)THREAD_STACK, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)HTTP_CONN_MEMORY, MHD_OPTION_CONNECTION_LIMIT, connections_max(),
-        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_IDLE_TIMEOUT_S, MHD_OPTION_STRICT_FOR_CLIENT,
-        1, MHD_OPTION_URI_LOG_CALLBACK, req_begin, a, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes,
-        NULL, MHD_OPTION_NOTIFY_COMPLETED, req_completed, a, MHD_OPTION_NOTIFY_CONNECTION,
-        on_connection, a, MHD_OPTION_END);
+        (size_t)HTTP_CONN_MEMORY, MHD_OPTION_CONNECTION_LIMIT, (unsigned)a->peers_max,
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)((a->config->peer_idle_ms + 999) / 1000),
+        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_URI_LOG_CALLBACK, req_begin, a,
+        MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_NOTIFY_COMPLETED,
+        req_completed, a, MHD_OPTION_NOTIFY_CONNECTION, on_connection, a, MHD_OPTION_END);
 }
 
 static void api_free(struct api *a)
@@ -225,6 +293,7 @@ static void api_free(struct api *a)
     if (a->daemon)
         MHD_stop_daemon(a->daemon); /* closes the listening socket */
     mu_release(&a->peers_lock);
+    free(a->shares);
     free(a);
 }
 
@@ -246,6 +315,7 @@ int api_start(struct core *core, const struct config *config, struct api **ret, 
         api_free(a);
         return -1;
     }
+    a->peers_max = connections_max();
     a->daemon = start_daemon(a, fd);
     if (!a->daemon) {
         api_free(a);

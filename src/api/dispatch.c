@@ -10,6 +10,7 @@
 #include "base/limits.h"
 #include "base/str.h"
 #include "inside.h"
+#include "params.h"
 #include "wire/json.h"
 
 /* --- before the handler --- */
@@ -62,31 +63,6 @@ static int authenticate(struct req *r, struct err *err)
     return 0;
 }
 
-/* Does the list ("path recursive metadata.*") hold the name? */
-static bool listed(const char *list, const char *name)
-{
-    while (*list) {
-        size_t len = strcspn(list, " ");
-        bool prefix = list[len - 1] == '*';
-        if (prefix ? strncmp(list, name, len - 1) == 0
-                   : strlen(name) == len && memcmp(list, name, len) == 0)
-            return true;
-        list += len + strspn(list + len, " ");
-    }
-    return false;
-}
-
-static int check_parameters(const struct req *r, struct err *err)
-{
-    const char *known = r->route->params ? r->route->params : "";
-    for (size_t i = 0; i < r->query.count; i++)
-        if (!listed(known, r->query.names[i]))
-            return err_set(err, ERR_INVALID, "%.64s: no such parameter", r->query.names[i]);
-        else if (!str_utf8(r->query.values[i], strlen(r->query.values[i])))
-            return err_set(err, ERR_INVALID, "%.64s: is not UTF-8", r->query.names[i]);
-    return 0;
-}
-
 /* Auth comes before routing: who may not call learns nothing about what is there. */
 static int find_route(struct req *r, const char *method, struct err *err)
 {
@@ -110,7 +86,7 @@ static int find_route(struct req *r, const char *method, struct err *err)
         return err_set(err, ERR_NOT_FOUND, "there is no such sandbox");
     if (query_parse(r->query_text, &r->query, err) < 0)
         return -1;
-    return r->legacy ? 0 : check_parameters(r, err);
+    return r->legacy ? 0 : params_check(r->route, &r->query, err);
 }
 
 /* A proxy asks with its visitor's headers; such a route tells and changes nothing. */
@@ -169,6 +145,7 @@ static void run_job(void *arg)
     if (r->dropped)
         req_cut(r);
     mu_unlock(&r->lock);
+    share_give(r->api, r->who.tenant, 1);
     req_unref(r);
 }
 
@@ -180,6 +157,11 @@ static enum MHD_Result hand_over(struct req *r, enum step next)
 {
     struct err err;
     r->step = next;
+    if (!share_take(r->api, r->who.tenant, 1)) {
+        (void)err_set(&err, ERR_CAPACITY, "too many requests of this tenant are under way");
+        req_fail(r, &err);
+        return queue(r);
+    }
     atomic_fetch_add(&r->refs, 1);
     mu_lock(&r->lock);
     int rc = pool_run(r->api->pool, run_job, r, &err);
@@ -188,6 +170,7 @@ static enum MHD_Result hand_over(struct req *r, enum step next)
     mu_unlock(&r->lock);
     if (rc == 0)
         return MHD_YES;
+    share_give(r->api, r->who.tenant, 1);
     req_unref(r);
     if (err.code == ERR_CAPACITY)
         (void)err_set(&err, ERR_CAPACITY, "too many requests are under way");
@@ -259,7 +242,7 @@ static enum MHD_Result on_head(struct req *r, const char *method, const char *ve
     if (check(r, method, version, &status, &err) < 0)
         return refuse(r, status, &err);
     if (body && (r->route->flags & ROUTE_RAW)) {
-        ring_init(&r->in, HTTP_STREAM_WINDOW);
+        ring_init(&r->in, HTTP_IN_WINDOW);
         return hand_over(r, STEP_RAW);
     }
     r->step = STEP_BODY;
@@ -302,7 +285,7 @@ static enum MHD_Result on_body(struct req *r, const char *data, size_t *len)
     } else {
         size_t took = ring_put(&r->in, data, n);
         *len = n - took;
-        if (took > 0)
+        if (stream_enough(r))
             cond_signal(&r->changed);
         if (took < n) {
             req_suspend(r);

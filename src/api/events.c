@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/str.h"
+#include "wire/base64.h"
 #include "wire/sse.h"
 
 #define PIECE (64 * KIB) /* of output in one event */
@@ -20,7 +21,7 @@ int events_begin(struct events *e)
     };
     if (!req_streaming(e->r)) {
         req_header(e->r, "X-Accel-Buffering", "no"); /* proxies: pass it on as it comes */
-        req_stream_begin(e->r, 200, types[e->format], STREAM_UNKNOWN);
+        req_stream_begin(e->r, e->status ? e->status : 200, types[e->format], STREAM_UNKNOWN);
     }
     e->wrote_ms = clock_mono_ms();
     return 0;
@@ -61,21 +62,6 @@ int events_close(struct events *e, struct json_out *o, const char *type)
 
 static const char *const stream_names[] = { "stdout", "stderr" };
 
-static void base64(struct buf *b, const uint8_t *p, size_t len)
-{
-    static const char letters[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (size_t i = 0; i < len; i += 3) {
-        uint32_t n = (uint32_t)p[i] << 16;
-        n |= i + 1 < len ? (uint32_t)p[i + 1] << 8 : 0;
-        n |= i + 2 < len ? p[i + 2] : 0;
-        buf_addc(b, letters[n >> 18]);
-        buf_addc(b, letters[(n >> 12) & 63]);
-        buf_addc(b, i + 1 < len ? letters[(n >> 6) & 63] : '=');
-        buf_addc(b, i + 2 < len ? letters[n & 63] : '=');
-    }
-}
-
 /* Bytes that are text go as "data", others as "base64". */
 static int send_bytes(struct events *e, enum exec_stream which, const char *data, size_t len,
                       int64_t at)
@@ -91,7 +77,7 @@ static int send_bytes(struct events *e, enum exec_stream which, const char *data
         json_put_n(&o, "data", data, len);
     } else {
         AUTO(buf) struct buf text = BUF_INIT(2 * PIECE);
-        base64(&text, (const uint8_t *)data, len);
+        base64_encode(&text, data, len);
         json_put_n(&o, "base64", buf_str(&text), text.len);
     }
     return events_close(e, &o, stream_names[which]);

@@ -17,6 +17,7 @@ struct events {
     int64_t tail_at[2];       /* its offset */
     struct buf frame;
     int64_t wrote_ms;
+    int status; /* of the answer; 0: 200 */
     int64_t id; /* of the event to come: where to go on after it; -1: none */
 };
 

@@ -2,7 +2,9 @@
 #include "files.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/str.h"
+#include "wire/base64.h"
 
 #define APP "workspace/app"
 
@@ -14,44 +16,48 @@ const char *files_path(const struct req *r)
     return path ? path : "";
 }
 
-int files_flag(struct req *r, const char *name, bool otherwise, bool *ret)
+bool files_flag(const struct req *r, const char *name, bool otherwise)
 {
-    struct err err;
     const char *value = req_query(r, name);
-    *ret = value ? str_eq(value, "true") : otherwise;
-    if (!value || *ret || str_eq(value, "false"))
-        return 0;
-    (void)err_set(&err, ERR_INVALID, "%s: must be true or false", name);
-    req_fail(r, &err);
-    return -1;
+    return value ? str_eq(value, "true") : otherwise;
 }
 
-int files_number(struct req *r, const char *name, uint32_t lo, uint32_t hi, uint32_t *ret)
+uint32_t files_number(const struct req *r, const char *name, uint32_t otherwise)
 {
-    struct err err;
-    uint64_t n = 0;
+    uint64_t n = otherwise;
     const char *value = req_query(r, name);
-    if (!value)
-        return 0;
-    if (str_u64(value, &n) && n >= lo && n <= hi) {
-        *ret = (uint32_t)n;
-        return 0;
-    }
-    (void)err_set(&err, ERR_INVALID, "%s: must be a number from %u to %u", name, lo, hi);
-    req_fail(r, &err);
-    return -1;
+    if (value)
+        (void)str_u64(value, &n);
+    return (uint32_t)n;
 }
 
-int files_root(struct req *r, const char *text, bool write, struct file_path *path, int *ret_root)
+static int root_of(struct req *r, const char *text, bool there, bool write, struct file_path *path,
+                   int *ret_root)
 {
     struct err err;
+    int rc;
     if (!*text)
-        (void)err_set(&err, ERR_INVALID, "path: is required");
-    else if (file_path_parse(text, path, &err) == 0 &&
-             core_files_open(req_core(r), req_caller(r), req_id(r), write, ret_root, &err) == 0)
+        rc = err_set(&err, ERR_INVALID, "path: is required");
+    else if (there)
+        rc = file_path_parse_there(text, path, &err);
+    else
+        rc = file_path_parse(text, path, &err);
+    if (rc == 0 &&
+        core_files_open(req_core(r), req_caller(r), req_id(r), write, ret_root, &err) == 0)
         return 0;
     req_fail(r, &err);
     return -1;
+}
+
+int files_root(struct req *r, const char *text, struct file_path *path, int *ret_root)
+{
+    return root_of(r, text, false, true, path, ret_root);
+}
+
+int files_root_there(struct req *r, const char *text, bool write, struct file_path *path,
+                     int *ret_root)
+{
+    return root_of(r, text, true, write, path, ret_root);
 }
 
 void files_fail(struct req *r, const struct err *err)
@@ -72,20 +78,42 @@ void files_names_init(struct files_names *n, const char *dir)
 {
     size_t app = sizeof(APP) - 1;
     n->relative = str_starts(dir, APP) && (dir[app] == '\0' || dir[app] == '/');
-    const char *rest = n->relative ? dir + app + (dir[app] == '/') : dir;
-    (void)snprintf(n->prefix, sizeof(n->prefix), "%s%s%s", n->relative ? "" : "/home/sandbox/",
-                   rest, *rest ? "/" : "");
+    if (n->relative)
+        (void)snprintf(n->dir, sizeof(n->dir), "%s", dir + app + (dir[app] == '/'));
+    else
+        (void)snprintf(n->dir, sizeof(n->dir), "/home/sandbox%s%s", *dir ? "/" : "", dir);
+}
+
+void files_put_name(struct json_out *o, const char *key, const char *path)
+{
+    size_t len = strlen(path);
+    json_put_bytes(o, key, path, len);
+    if (str_utf8(path, len))
+        return;
+    char name[32];
+    AUTO(buf) struct buf b = BUF_INIT(2 * PATH_BYTES_MAX);
+    (void)snprintf(name, sizeof(name), "%s_base64", key);
+    base64url_encode(&b, path, len);
+    json_put(o, name, buf_str(&b));
 }
 
 /* Absolutely, too, where the relative name would be read as one from home. */
 void files_put_path(struct json_out *o, const char *key, const struct files_names *n,
                     const char *name)
 {
-    char path[sizeof(n->prefix) + PATH_BYTES_MAX];
-    (void)snprintf(path, sizeof(path), "%s%s", n->prefix, name);
+    char path[sizeof(n->dir) + PATH_BYTES_MAX + 32];
+    const char *slash = *n->dir && *name ? "/" : "";
+    (void)snprintf(path, sizeof(path), "%s%s%s", n->dir, slash, name);
     if (n->relative && (str_eq(path, "workspace") || str_starts(path, "workspace/")))
-        (void)snprintf(path, sizeof(path), "/home/sandbox/" APP "/%s%s", n->prefix, name);
-    json_put_bytes(o, key, path, strlen(path));
+        (void)snprintf(path, sizeof(path), "/home/sandbox/" APP "/%s%s%s", n->dir, slash, name);
+    files_put_name(o, key, path);
+}
+
+void files_put_mtime(struct json_out *o, int64_t mtime_ms)
+{
+    char text[CLOCK_TEXT_MAX];
+    clock_format_ms(mtime_ms, text); /* 1970 is a time of files, too */
+    json_put(o, "mtime", text);
 }
 
 void files_put_stat(struct json_out *o, const struct file_stat *st)
@@ -94,7 +122,7 @@ void files_put_stat(struct json_out *o, const struct file_stat *st)
     json_put(o, "type", file_type_name(st->type));
     if (st->type == FILE_REGULAR)
         json_put_int(o, "size", (int64_t)st->size);
-    json_put_time(o, "mtime", st->mtime_ms);
+    files_put_mtime(o, st->mtime_ms);
     (void)snprintf(mode, sizeof(mode), "%04o", st->mode & 07777);
     json_put(o, "mode", mode);
     json_put(o, "etag", st->etag);
@@ -106,7 +134,7 @@ void files_reply(struct req *r, int status, const char *path, const struct file_
     struct json_out o = JSON_OUT(&b);
     req_header(r, "ETag", st->etag);
     json_open(&o, NULL);
-    json_put_bytes(&o, "path", path, strlen(path));
+    files_put_name(&o, "path", path);
     files_put_stat(&o, st);
     json_close(&o);
     req_reply_json(r, status, &b);
@@ -135,18 +163,18 @@ void files_out_init(struct files_out *out, struct req *r)
     out->o = JSON_OUT(&out->b);
 }
 
-static int send_out(struct files_out *out)
+int files_out_push(struct files_out *out)
 {
     if (!req_streaming(out->r))
         req_stream_begin(out->r, 200, "application/json", STREAM_UNKNOWN);
-    int rc = req_is_head(out->r) ? 0 : req_write(out->r, buf_str(&out->b), out->b.len);
+    int rc = req_write(out->r, buf_str(&out->b), out->b.len);
     buf_reset(&out->b);
     return rc;
 }
 
 int files_out_flush(struct files_out *out)
 {
-    return out->b.len > HTTP_LIST_FLUSH ? send_out(out) : 0;
+    return out->b.len > HTTP_LIST_FLUSH ? files_out_push(out) : 0;
 }
 
 void files_out_end(struct files_out *out, const struct err *err)
@@ -159,7 +187,7 @@ void files_out_end(struct files_out *out, const struct err *err)
         req_reply_json(out->r, 200, &out->b);
     } else {
         buf_addc(&out->b, '\n');
-        req_stream_end(out->r, send_out(out) < 0);
+        req_stream_end(out->r, files_out_push(out) < 0);
     }
     buf_release(&out->b);
 }

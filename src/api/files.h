@@ -14,12 +14,14 @@ extern const char *const files_skipped[];
 
 /* ?path=, "" when absent. */
 const char *files_path(const struct req *r);
-/* A parameter that is true or false; otherwise: its value when absent. Answers on failure. */
-int files_flag(struct req *r, const char *name, bool otherwise, bool *ret);
-/* A parameter from lo to hi; left alone when absent. Answers on failure. */
-int files_number(struct req *r, const char *name, uint32_t lo, uint32_t hi, uint32_t *ret);
-/* Parses the path and opens the workspace; answers on failure. */
-int files_root(struct req *r, const char *text, bool write, struct file_path *path, int *ret_root);
+/* Parameters that params_check() has looked at; otherwise: their values when absent. */
+bool files_flag(const struct req *r, const char *name, bool otherwise);
+uint32_t files_number(const struct req *r, const char *name, uint32_t otherwise);
+/* Parses the path of what is to be made or written and opens the workspace; answers on failure. */
+int files_root(struct req *r, const char *text, struct file_path *path, int *ret_root);
+/* The same for what is there already; write: it will be changed. */
+int files_root_there(struct req *r, const char *text, bool write, struct file_path *path,
+                     int *ret_root);
 /* Answers a failure while a body came: not at all when nobody is there. */
 void files_fail(struct req *r, const struct err *err);
 
@@ -38,12 +40,16 @@ static inline void auto_files_match(struct files_match *m)
 /* Entries are named from the app directory where they lie below it, else absolutely: so that each
  * name can be asked for. */
 struct files_names {
-    char prefix[PATH_BYTES_MAX + 32];
+    char dir[PATH_BYTES_MAX + 32];
     bool relative;
 };
 void files_names_init(struct files_names *n, const char *dir);
+/* A path as text; where its bytes are none, "<key>_base64" has them beside it. */
+void files_put_name(struct json_out *o, const char *key, const char *path);
+/* "" is what the names were begun with. */
 void files_put_path(struct json_out *o, const char *key, const struct files_names *n,
                     const char *path);
+void files_put_mtime(struct json_out *o, int64_t mtime_ms);
 /* Members of an object: type, size, mtime, mode, etag. */
 void files_put_stat(struct json_out *o, const struct file_stat *st);
 /* An object with the path as it was asked for. */
@@ -59,6 +65,8 @@ struct files_out {
 };
 void files_out_init(struct files_out *out, struct req *r);
 /* Sends what has come together; -1: the client is gone. */
+/* Sends what there is; -1: nobody takes it. */
+int files_out_push(struct files_out *out);
 int files_out_flush(struct files_out *out);
 /* Ends it; err: NULL for success. Frees. */
 void files_out_end(struct files_out *out, const struct err *err);

@@ -46,6 +46,7 @@ void service_logs(struct req *r);
 void service_start(struct req *r);
 void service_stop(struct req *r);
 void service_restart(struct req *r);
+void service_remove(struct req *r);
 
 void files_list(struct req *r);
 void files_content(struct req *r);

@@ -1,6 +1,7 @@
 /* Whole trees of a workspace: export, import, search, watch. All of it streams. */
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/str.h"
 #include "events.h"
 #include "files.h"
@@ -44,21 +45,13 @@ static int on_archive(void *ctx, const void *data, size_t len)
     return req_write(x->r, data, len);
 }
 
-static int pick_format(struct req *r, enum file_archive *format)
+static enum file_archive pick_format(const struct req *r, enum file_archive otherwise)
 {
-    struct err err;
     const char *text = req_query(r, "format");
-    if (!text)
-        return 0;
-    for (size_t i = 0; i < sizeof(formats) / sizeof(formats[0]); i++) {
-        if (str_eq(text, formats[i].name)) {
-            *format = (enum file_archive)i;
-            return 0;
-        }
-    }
-    (void)err_set(&err, ERR_INVALID, "format: must be tar.zst, zip or tar");
-    req_fail(r, &err);
-    return -1;
+    for (size_t i = 0; text && i < sizeof(formats) / sizeof(formats[0]); i++)
+        if (str_eq(text, formats[i].name))
+            return (enum file_archive)i;
+    return otherwise;
 }
 
 static void export_as(struct req *r, enum file_archive format)
@@ -67,12 +60,11 @@ static void export_as(struct req *r, enum file_archive format)
     struct file_path dir;
     struct file_stat st;
     struct file_export_stats stats;
-    struct exporting x = { .r = r, .format = format };
+    struct exporting x = { .r = r, .format = pick_format(r, format) };
     AUTO(fd) int root = -1;
-    bool all;
+    bool all = files_flag(r, "all", false);
     const char *path = files_path(r);
-    if (pick_format(r, &x.format) < 0 || files_flag(r, "all", false, &all) < 0 ||
-        files_root(r, *path ? path : ".", false, &dir, &root) < 0)
+    if (files_root_there(r, *path ? path : ".", false, &dir, &root) < 0)
         return;
     if (req_is_head(r)) {
         int rc = file_stat(root, &dir, &st, &err);
@@ -82,13 +74,16 @@ static void export_as(struct req *r, enum file_archive format)
             req_fail(r, &err);
             return;
         }
-        struct buf none = BUF_INIT(1);
         export_name(&x);
-        req_reply(r, 200, formats[x.format].type, &none);
+        req_stream_begin(r, 200, formats[x.format].type, STREAM_UNKNOWN);
+        req_stream_end(r, false);
         return;
     }
     int rc =
         file_export(root, &dir, x.format, all ? NULL : files_skipped, on_archive, &x, &stats, &err);
+    if (rc == 0 && stats.left_out > 0)
+        log_info("export.left_out", KV_STR("id", req_id(r)->text),
+                 KV_INT("entries", stats.left_out), KV_INT("too_deep", stats.deep));
     if (req_streaming(r))
         req_stream_end(r, rc < 0);
     else
@@ -120,6 +115,7 @@ static void reply_import(struct req *r, const char *path, const struct file_impo
     json_put_bytes(&out.o, "path", path, strlen(path));
     json_put_int(&out.o, "files", (int64_t)s->files);
     json_put_int(&out.o, "directories", (int64_t)s->directories);
+    json_put_int(&out.o, "links", (int64_t)s->links);
     json_put_int(&out.o, "bytes", (int64_t)s->bytes);
     json_put_int(&out.o, "skipped", (int64_t)s->skipped);
     json_list(&out.o, "skipped_entries");
@@ -140,13 +136,7 @@ void files_import(struct req *r)
     struct file_path dir;
     AUTO(fd) int root = -1;
     const char *path = *files_path(r) ? files_path(r) : ".";
-    const char *format = req_query(r, "format");
-    if (format && !str_eq(format, "auto")) {
-        (void)err_set(&err, ERR_INVALID, "format: must be auto; the archive tells what it is");
-        req_fail(r, &err);
-        return;
-    }
-    if (files_root(r, path, true, &dir, &root) < 0)
+    if (files_root(r, path, &dir, &root) < 0)
         return;
     AUTO(free) struct file_import_stats *stats = mem_new(1, sizeof(*stats));
     int rc = file_import(root, &dir, SANDBOX_UID, SANDBOX_UID, on_body, r, stats, &err);
@@ -192,6 +182,17 @@ static int on_hit(void *ctx, const struct file_hit *h)
     return events_close(&s->ev, &o, "match");
 }
 
+/* A search that takes long begins its answer, and ends when nobody waits for it. A blank between
+ * two values of JSON means nothing. */
+static bool still_wanted(void *ctx)
+{
+    struct searching *s = ctx;
+    if (s->ev.format != EVENTS_NONE)
+        return (req_streaming(s->ev.r) || events_begin(&s->ev) == 0) && !events_gone(&s->ev);
+    buf_addc(&s->out.b, ' ');
+    return files_out_push(&s->out) == 0;
+}
+
 static void put_search_stats(struct json_out *o, const struct file_search_stats *st)
 {
     json_put_int(o, "files", (int64_t)st->files);
@@ -233,16 +234,13 @@ static void search_end(struct searching *s, int rc, const struct file_search_sta
 static int search_ask(struct req *r, struct file_search *f)
 {
     struct err err;
-    bool all, exact;
     f->name = req_query(r, "name");
     f->text = req_query(r, "q");
-    f->limit = 1000;
-    if (files_flag(r, "regex", false, &f->regex) < 0 || files_flag(r, "all", false, &all) < 0 ||
-        files_flag(r, "case", true, &exact) < 0 ||
-        files_number(r, "limit", 1, FILE_SEARCH_LIMIT_MAX, &f->limit) < 0)
-        return -1;
-    f->ignore_case = !exact;
-    f->skip = all ? NULL : files_skipped;
+    f->limit = files_number(r, "limit", 1000);
+    f->regex = files_flag(r, "regex", false);
+    f->ignore_case = !files_flag(r, "case", true);
+    f->skip = files_flag(r, "all", false) ? NULL : files_skipped;
+    f->wanted = still_wanted;
     if (f->name || f->text)
         return 0;
     (void)err_set(&err, ERR_INVALID, "q: is required, or name");
@@ -258,7 +256,7 @@ void files_search(struct req *r)
     struct file_search_stats st;
     AUTO(fd) int root = -1;
     const char *path = *files_path(r) ? files_path(r) : ".";
-    if (search_ask(r, &f) < 0 || files_root(r, path, false, &dir, &root) < 0)
+    if (search_ask(r, &f) < 0 || files_root_there(r, path, false, &dir, &root) < 0)
         return;
     AUTO(free) struct searching *s = mem_new(1, sizeof(*s));
     s->ev = (struct events){
@@ -315,12 +313,13 @@ static int tell_ready(struct watching *w, uint32_t directories)
 static void watch(struct watching *w, struct file_watch *fw)
 {
     struct req *r = w->ev.r;
+    req_follows(r);
     int rc = tell_ready(w, file_watch_count(fw));
     while (rc >= 0) {
         /* The end of what the client sends wakes once, not for ever. */
         int wake = req_presence(r) == REQ_PRESENT ? req_gone_fd(r) : -1;
         rc = file_watch_next(fw, wake, clock_mono_ms() + LOOK_MS, on_change, w);
-        if (rc == 0 && events_over(&w->ev))
+        if (rc >= 0 && (rc == 0 || req_stopping(r)) && events_over(&w->ev))
             break;
     }
     req_stream_end(r, false);
@@ -332,12 +331,11 @@ void files_watch(struct req *r)
     struct file_path dir;
     struct file_watch *fw = NULL;
     AUTO(fd) int root = -1;
-    bool recursive, all;
     const char *path = *files_path(r) ? files_path(r) : ".";
-    if (files_flag(r, "recursive", true, &recursive) < 0 || files_flag(r, "all", false, &all) < 0 ||
-        files_root(r, path, false, &dir, &root) < 0)
+    if (files_root_there(r, path, false, &dir, &root) < 0)
         return;
-    if (file_watch_new(root, &dir, recursive, all ? NULL : files_skipped, &fw, &err) < 0) {
+    if (file_watch_new(root, &dir, files_flag(r, "recursive", true),
+                       files_flag(r, "all", false) ? NULL : files_skipped, &fw, &err) < 0) {
         req_fail(r, &err);
         return;
     }

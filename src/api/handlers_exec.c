@@ -210,6 +210,12 @@ static void run_service(struct req *r, const struct exec_body *b, char *name)
 {
     struct err err;
     struct process p;
+    if (b->stdin_text || b->timeout_ms) {
+        (void)err_set(&err, ERR_INVALID, "%s: does not go with service",
+                      b->stdin_text ? "stdin" : "timeout_ms");
+        req_fail(r, &err);
+        return;
+    }
     struct service spec = { .name = name,
                             .cmd = b->cmd,
                             .cwd = b->cwd ? b->cwd : (char[]){ "/home/sandbox/workspace" },

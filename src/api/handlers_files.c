@@ -1,6 +1,6 @@
 /* Files of a workspace, by volume/file.h alone: works while the sandbox sleeps.
  *
- * Bodies of any size stream in both directions through one chunk of memory. */
+ * Bodies of any size stream: up through one chunk of memory, down by req_write_file. */
 #include <errno.h>
 #include <inttypes.h>
 
@@ -31,7 +31,7 @@ static int on_entry(void *ctx, const struct file_entry *e)
     json_put(o, "type", file_type_name(e->type));
     if (e->type == FILE_REGULAR)
         json_put_int(o, "size", (int64_t)e->size);
-    json_put_time(o, "mtime", e->mtime_ms);
+    files_put_mtime(o, e->mtime_ms);
     (void)snprintf(mode, sizeof(mode), "%04o", e->mode & 07777);
     json_put(o, "mode", mode);
     json_close(o);
@@ -46,7 +46,7 @@ static void list_end(struct listing *l, const char *path, bool recursive, bool c
 {
     struct json_out *o = &l->out.o;
     json_unlist(o);
-    json_put_bytes(o, "path", path, strlen(path));
+    files_put_name(o, "path", path);
     json_put_bool(o, "recursive", recursive);
     json_put_bool(o, "truncated", cut);
     if (l->paged && cut) {
@@ -75,15 +75,11 @@ static int list_ask(struct req *r, struct list_ask *a)
 {
     struct err err;
     const char *cursor = req_query(r, "cursor");
-    if (files_flag(r, "recursive", false, &a->recursive) < 0 ||
-        files_flag(r, "all", false, &a->all) < 0)
-        return -1;
+    a->recursive = files_flag(r, "recursive", false);
+    a->all = files_flag(r, "all", false);
     a->paged = cursor || req_query(r, "depth") || req_query(r, "limit");
-    a->depth = a->recursive ? PATH_DEPTH_MAX : 1;
-    a->limit = FILE_PAGE_LIMIT_MAX;
-    if (files_number(r, "depth", 1, PATH_DEPTH_MAX, &a->depth) < 0 ||
-        files_number(r, "limit", 1, FILE_PAGE_LIMIT_MAX, &a->limit) < 0)
-        return -1;
+    a->depth = files_number(r, "depth", a->recursive ? PATH_DEPTH_MAX : 1);
+    a->limit = files_number(r, "limit", FILE_PAGE_LIMIT_MAX);
     if (!cursor || (base64_decode(cursor, strlen(cursor), &a->after, &err) == 0 &&
                     strlen(buf_str(&a->after)) == a->after.len && a->after.len > 0))
         return 0;
@@ -99,7 +95,7 @@ static void list_with(struct req *r, const struct list_ask *a)
     AUTO(fd) int root = -1;
     bool cut = false;
     const char *asked = files_path(r);
-    if (files_root(r, *asked ? asked : ".", false, &dir, &root) < 0)
+    if (files_root_there(r, *asked ? asked : ".", false, &dir, &root) < 0)
         return;
     AUTO(free) struct listing *l = mem_new(1, sizeof(*l));
     const char *const *skip = a->all ? NULL : files_skipped;
@@ -137,7 +133,7 @@ void files_stat(struct req *r)
     struct file_path path;
     struct file_stat st;
     AUTO(fd) int root = -1;
-    if (files_root(r, files_path(r), false, &path, &root) < 0)
+    if (files_root_there(r, files_path(r), false, &path, &root) < 0)
         return;
     if (file_stat(root, &path, &st, &err) < 0)
         req_fail(r, &err);
@@ -147,19 +143,16 @@ void files_stat(struct req *r)
 
 /* --- read --- */
 
-/* A quick look: text, cut anywhere, or bytes. */
-static bool looks_like_text(const char *data, size_t len)
+/* A quick look at its beginning: text, cut anywhere, or bytes. */
+static bool looks_like_text(int fd)
 {
-    return str_utf8(data, len - utf8_open(data, len));
-}
-
-static ssize_t read_some(int fd, char *data, size_t len, uint64_t at)
-{
+    char data[4 * KIB];
     ssize_t n;
     do
-        n = pread(fd, data, len, (off_t)at);
+        n = pread(fd, data, sizeof(data), 0);
     while (n < 0 && errno == EINTR);
-    return n;
+    size_t len = n > 0 ? (size_t)n : 0;
+    return str_utf8(data, len - utf8_open(data, len));
 }
 
 struct range {
@@ -198,20 +191,6 @@ static int range_of(const struct req *r, const struct file_stat *st, struct rang
     return 1;
 }
 
-/* The length was promised: a file that shrinks meanwhile ends the connection. */
-static void send_file(struct req *r, int fd, char *chunk, const struct range *range)
-{
-    uint64_t at = range->first, left = range->len;
-    while (left > 0) {
-        ssize_t n = read_some(fd, chunk, left < FILE_CHUNK ? (size_t)left : FILE_CHUNK, at);
-        if (n <= 0 || req_write(r, chunk, (size_t)n) < 0)
-            break;
-        at += (uint64_t)n;
-        left -= (uint64_t)n;
-    }
-    req_stream_end(r, left > 0);
-}
-
 static void outside(struct req *r, const struct file_stat *st)
 {
     struct err err;
@@ -225,16 +204,14 @@ static void outside(struct req *r, const struct file_stat *st)
 static void send_content(struct req *r, int fd, const struct file_stat *st)
 {
     struct range range;
-    AUTO(free) char *chunk = mem_new(1, FILE_CHUNK);
     int part = range_of(r, st, &range);
-    ssize_t n = part < 0 ? 0 : read_some(fd, chunk, 4 * KIB, 0);
     req_header(r, "ETag", st->etag);
     req_header(r, "Accept-Ranges", "bytes");
     if (part < 0) {
         outside(r, st);
         return;
     }
-    bool text = looks_like_text(chunk, n > 0 ? (size_t)n : 0);
+    bool text = looks_like_text(fd);
     if (!text)
         req_header(r, "Content-Disposition", "attachment");
     if (part) {
@@ -246,10 +223,8 @@ static void send_content(struct req *r, int fd, const struct file_stat *st)
     }
     req_stream_begin(r, part ? 206 : 200,
                      text ? "text/plain; charset=utf-8" : "application/octet-stream", range.len);
-    if (req_is_head(r))
-        req_stream_end(r, false);
-    else
-        send_file(r, fd, chunk, &range);
+    /* The length was promised: a file that shrinks meanwhile ends the connection. */
+    req_stream_end(r, !req_is_head(r) && req_write_file(r, fd, range.first, range.len) < 0);
 }
 
 void files_content(struct req *r)
@@ -261,7 +236,7 @@ void files_content(struct req *r)
     AUTO(fd) int fd = -1;
     uint64_t size = 0;
     const struct heads *h = req_heads(r);
-    if (files_root(r, files_path(r), false, &path, &root) < 0)
+    if (files_root_there(r, files_path(r), false, &path, &root) < 0)
         return;
     if (file_open(root, &path, &fd, &size, &err) < 0 || file_fstat(fd, &st, &err) < 0) {
         req_fail(r, &err);
@@ -332,7 +307,7 @@ static void put_raw(struct req *r, const char *text, bool appending)
     AUTO(fd) int root = -1;
     AUTO(files_match) struct files_match m;
     files_match_init(&m, r);
-    if (files_root(r, text, true, &path, &root) < 0)
+    if (files_root(r, text, &path, &root) < 0)
         return;
     int rc = appending ? append(r, root, &path, &m.match, &st, &err)
                        : replace(r, root, &path, &m.match, &st, &err);
@@ -388,11 +363,12 @@ static void put_json(struct req *r)
         files_fail(r, &err);
         return;
     }
-    if (files_root(r, b.path, true, &path, &root) == 0) {
+    if (files_root(r, b.path, &path, &root) == 0) {
         if (put_text(root, &path, &b, &m.match, &st, &err) < 0)
             req_fail(r, &err);
         else
             files_reply(r, 200, b.path, &st);
+        core_files_touched(req_core(r), req_id(r));
     }
     shape_release(&shape_put, &b);
 }
@@ -400,11 +376,10 @@ static void put_json(struct req *r)
 void files_put(struct req *r)
 {
     const char *path = req_query(r, "path");
-    bool appending;
-    if (!path)
+    if (path)
+        put_raw(r, path, files_flag(r, "append", false));
+    else
         put_json(r);
-    else if (files_flag(r, "append", false, &appending) == 0)
-        put_raw(r, path, appending);
 }
 
 void files_patch(struct req *r)
@@ -418,13 +393,11 @@ void files_delete(struct req *r)
     struct file_path path;
     AUTO(fd) int root = -1;
     AUTO(files_match) struct files_match m;
-    bool recursive;
     files_match_init(&m, r);
-    if (files_flag(r, "recursive", false, &recursive) < 0 ||
-        files_root(r, files_path(r), true, &path, &root) < 0)
+    if (files_root_there(r, files_path(r), true, &path, &root) < 0)
         return;
     const struct file_match *match = m.if_match || m.if_none_match ? &m.match : NULL;
-    int rc = file_remove(root, &path, recursive, match, &err);
+    int rc = file_remove(root, &path, files_flag(r, "recursive", false), match, &err);
     core_files_touched(req_core(r), req_id(r));
     if (rc < 0)
         req_fail(r, &err);

@@ -1,4 +1,4 @@
-/* Services: look, logs, start, stop, restart. */
+/* Services: look, logs, start, stop, restart, remove. */
 #include <stddef.h>
 
 #include "base/cleanup.h"
@@ -12,7 +12,6 @@
 
 #define LIST_MAX (32 * MIB) /* commands of all services */
 #define LOOK_MS 1000        /* how often a silent follower's client is looked at */
-#define OUTPUT_PIECE (64 * KIB)
 
 /* --- services --- */
 
@@ -27,6 +26,11 @@ static void put_service(struct json_out *o, const struct service_info *s)
     else
         json_put_null(o, "port");
     json_put_bool(o, "listening", s->listening);
+    if (s->checked)
+        json_put_bool(o, "healthy", s->healthy);
+    else
+        json_put_null(o, "healthy");
+    json_put_bool(o, "ready", s->ready);
     json_put(o, "restart", service_restart_names[s->restart]);
     json_put_int(o, "restarts", s->restarts);
     if (s->state == SERVICE_BACKOFF)
@@ -77,6 +81,18 @@ struct log_run {
     bool open;             /* what was sent ends in the middle of a line */
 };
 
+static int put_log_event(struct log_run *run, const struct follow_chunk *c, const char *data,
+                         size_t len)
+{
+    AUTO(buf) struct buf b = BUF_INIT(8 * HTTP_OUT_PIECE);
+    struct json_out o = JSON_OUT(&b);
+    const char *stream = c->stream == EXEC_STDOUT ? "stdout" : "stderr";
+    events_open(&run->e, &o, stream);
+    json_put_time(&o, "time", c->at_ms);
+    json_put_bytes(&o, "data", data, len);
+    return events_close(&run->e, &o, stream);
+}
+
 static int put_line_part(struct log_run *run, const struct follow_chunk *c, const char *data,
                          size_t len)
 {
@@ -88,13 +104,15 @@ static int put_line_part(struct log_run *run, const struct follow_chunk *c, cons
     run->last = c->stream;
     if (run->counting || run->lines <= run->skip)
         return 0;
+    if (run->e.format != EVENTS_TEXT)
+        return put_log_event(run, c, data, len);
     if (begins) {
         clock_format_ms(c->at_ms, time);
         buf_addf(out, "%s%s ", run->open ? "\n" : "", time);
     }
     buf_add(out, data, len);
     run->open = run->inside[c->stream];
-    return out->len < OUTPUT_PIECE ? 0 : events_send(&run->e);
+    return out->len < HTTP_OUT_PIECE ? 0 : events_send(&run->e);
 }
 
 static int put_lines(struct log_run *run, const struct follow_chunk *c, const char *data)
@@ -109,21 +127,10 @@ static int put_lines(struct log_run *run, const struct follow_chunk *c, const ch
     return run->e.frame.len ? events_send(&run->e) : 0;
 }
 
-static int put_log_event(struct log_run *run, const struct follow_chunk *c, const char *data)
-{
-    AUTO(buf) struct buf b = BUF_INIT(8 * OUTPUT_PIECE);
-    struct json_out o = JSON_OUT(&b);
-    const char *stream = c->stream == EXEC_STDOUT ? "stdout" : "stderr";
-    events_open(&run->e, &o, stream);
-    json_put_time(&o, "time", c->at_ms);
-    json_put_bytes(&o, "data", data, c->len);
-    return events_close(&run->e, &o, stream);
-}
-
 /* All of one process, to its end when follow says so. */
 static int log_process(struct log_run *run, const struct process *p, bool follow, struct err *err)
 {
-    AUTO(free) char *data = mem_new(1, OUTPUT_PIECE);
+    AUTO(free) char *data = mem_new(1, HTTP_OUT_PIECE);
     struct req *r = run->e.r;
     struct follow *f;
     uint64_t offset = 0;
@@ -133,15 +140,17 @@ static int log_process(struct log_run *run, const struct process *p, bool follow
     int rc = 0;
     for (;;) {
         struct follow_chunk c;
-        rc = follow_next(f, offset, data, OUTPUT_PIECE, follow ? clock_mono_ms() + LOOK_MS : 0, &c,
-                         err);
+        rc = follow_next(f, offset, data, HTTP_OUT_PIECE, follow ? clock_mono_ms() + LOOK_MS : 0,
+                         &c, err);
         if (rc < 0)
             break;
-        bool text = run->e.format == EVENTS_TEXT;
-        if (c.len && (text ? put_lines(run, &c, data) : put_log_event(run, &c, data)) < 0)
+        bool lines =
+            run->e.format == EVENTS_TEXT || run->counting || (run->skip && run->lines <= run->skip);
+        if (c.len && (lines ? put_lines(run, &c, data) : put_log_event(run, &c, data, c.len)) < 0)
             rc = err_set(err, ERR_CANCELLED, "the client went away");
         offset = c.offset + c.len;
-        if (rc == 0 && c.len == 0 && !c.ended && follow && events_over(&run->e))
+        bool look = follow && !c.ended && (c.len == 0 || req_stopping(r));
+        if (rc == 0 && look && events_over(&run->e))
             rc = err_set(err, ERR_CANCELLED, "the client went away");
         if (rc < 0 || c.ended || (c.len == 0 && !follow))
             break;
@@ -228,12 +237,12 @@ void service_logs(struct req *r)
                .frame = BUF_INIT(4 * MIB),
                .id = -1 },
     };
-    int rc = 0;
-    if (tail_text && (!str_u64(tail_text, &tail) || tail == 0 || run.e.format != EVENTS_TEXT))
-        rc = err_set(&err, ERR_INVALID,
-                     "tail: must be a number of lines above 0, and goes with plain text");
-    if (rc == 0)
-        rc = run_logs(&run, tail, str_eq(req_query(r, "follow"), "true"), &err);
+    if (tail_text)
+        (void)str_u64(tail_text, &tail); /* checked by its row of params.c */
+    bool follow = str_eq(req_query(r, "follow"), "true");
+    if (follow)
+        req_follows(r);
+    int rc = run_logs(&run, tail, follow, &err);
     if (rc < 0 && !req_streaming(r))
         req_fail(r, &err);
     else
@@ -263,4 +272,13 @@ void service_stop(struct req *r)
 void service_restart(struct req *r)
 {
     act(r, SERVICE_RESTART);
+}
+
+void service_remove(struct req *r)
+{
+    struct err err;
+    if (core_service_remove(req_core(r), req_caller(r), req_id(r), req_sub(r), &err) < 0)
+        req_fail(r, &err);
+    else
+        req_reply_empty(r, 204);
 }

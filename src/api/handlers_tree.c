@@ -21,7 +21,20 @@ static int parse_mode(const char *text, unsigned *ret, struct err *err)
 
 static bool client_gone(void *ctx)
 {
-    return req_presence(ctx) == REQ_GONE;
+    return req_ending(ctx) || req_presence(ctx) == REQ_GONE;
+}
+
+/* The name of what is moved or copied, from either of its fields. */
+static int source(const struct file_pair_body *b, struct buf *ret, struct err *err)
+{
+    if (!b->from == !b->from_base64)
+        return err_set(err, ERR_INVALID, "from: is required, or from_base64, and not both");
+    if (b->from)
+        buf_adds(ret, b->from);
+    else if (base64_decode(b->from_base64, strlen(b->from_base64), ret, err) < 0)
+        return err_wrap(err, "from_base64");
+    return strlen(buf_str(ret)) == ret->len ? 0
+                                            : err_set(err, ERR_INVALID, "from_base64: holds NUL");
 }
 
 static void move_or_copy(struct req *r, bool move)
@@ -33,7 +46,12 @@ static void move_or_copy(struct req *r, bool move)
     AUTO(fd) int root = -1;
     AUTO(files_match) struct files_match m;
     files_match_init(&m, r);
-    if (files_root(r, b->from, true, &from, &root) < 0)
+    AUTO(buf) struct buf bytes = BUF_INIT(PATH_BYTES_MAX + 1);
+    if (source(b, &bytes, &err) < 0) {
+        req_fail(r, &err);
+        return;
+    }
+    if (files_root_there(r, buf_str(&bytes), true, &from, &root) < 0)
         return;
     int rc = file_path_parse(b->to, &to, &err);
     if (rc == 0)
@@ -41,6 +59,8 @@ static void move_or_copy(struct req *r, bool move)
                               &st, &err)
                   : file_copy(root, &from, &to, b->overwrite, SANDBOX_UID, SANDBOX_UID, client_gone,
                               r, &st, &err);
+    if (rc < 0 && err.code == ERR_CANCELLED && req_ending(r))
+        (void)err_set(&err, ERR_SHUTDOWN, "the daemon is shutting down; nothing was copied");
     core_files_touched(req_core(r), req_id(r));
     if (rc == 0)
         files_reply(r, 200, b->to, &st);
@@ -71,7 +91,7 @@ void files_mkdir(struct req *r)
         req_fail(r, &err);
         return;
     }
-    if (files_root(r, b->path, true, &path, &root) < 0)
+    if (files_root(r, b->path, &path, &root) < 0)
         return;
     if (file_mkdir(root, &path, !b->parents_seen || b->parents, mode, SANDBOX_UID, SANDBOX_UID,
                    &made, &st, &err) < 0)
@@ -92,7 +112,7 @@ void files_chmod(struct req *r)
         req_fail(r, &err);
         return;
     }
-    if (files_root(r, b->path, true, &path, &root) < 0)
+    if (files_root(r, b->path, &path, &root) < 0)
         return;
     if (file_chmod(root, &path, mode, &st, &err) < 0)
         req_fail(r, &err);
@@ -111,8 +131,8 @@ static int batch_check(const struct file_batch_body *b, struct err *err)
         if (file_path_parse(item[i].path, &path, err) < 0)
             return err_wrap(err, "files[%zu]", i);
         if (!item[i].content == !item[i].base64)
-            return err_set(err, ERR_INVALID, "files[%zu]: one of content and base64 is required",
-                           i);
+            return err_set(err, ERR_INVALID,
+                           "files[%zu]: content is required, or base64, and not both", i);
     }
     return 0;
 }
@@ -151,7 +171,7 @@ void files_batch(struct req *r)
         req_fail(r, &err);
         return;
     }
-    if (files_root(r, ".", true, &app, &root) < 0)
+    if (files_root(r, ".", &app, &root) < 0)
         return;
     files_out_init(&out, r);
     json_open(&out.o, NULL);

@@ -91,15 +91,31 @@ void v1_why(struct req *r)
         json_put_int(&o, "sleeps_in_ms", w.sleeps_in_ms);
     else
         json_put_null(&o, "sleeps_in_ms");
+    json_put(&o, "waits_for", w.waits_for[0] ? w.waits_for : NULL);
     json_put_int(&o, "execs", w.execs);
     json_put_int(&o, "uses", w.uses);
     json_put_int(&o, "cpu_milli", w.cpu_milli);
-    json_open(&o, "last_start");
-    json_put_int(&o, "total_ms", w.start_ms);
-    json_put_int(&o, "engine_ms", w.start_engine_ms);
-    json_put_int(&o, "agent_ms", w.start_agent_ms);
-    json_close(&o);
+    if (w.start.total) {
+        json_open(&o, "last_start");
+        json_put_int(&o, "total_ms", w.start.total);
+        json_put_int(&o, "queue_ms", w.start.queue);
+        json_put_int(&o, "workspace_ms", w.start.workspace);
+        json_put_int(&o, "engine_ms", w.start.engine);
+        json_put_int(&o, "agent_ms", w.start.agent);
+        json_put_int(&o, "services_ms", w.start.services);
+        json_close(&o);
+    } else {
+        json_put_null(&o, "last_start"); /* this daemon has seen none */
+    }
     json_put_int(&o, "deaths", w.deaths);
+    if (w.died_at_ms) {
+        json_open(&o, "last_death");
+        json_put_time(&o, "at", w.died_at_ms);
+        json_put(&o, "reason", w.died_why);
+        json_close(&o);
+    } else {
+        json_put_null(&o, "last_death"); /* as last_start */
+    }
     json_close(&o);
     req_reply_json(r, 200, &b);
 }

@@ -64,8 +64,16 @@ struct req {
     int status;
     struct websocket *upgrade; /* to be served once the 101 is out; ours until then */
     bool streaming;
+    bool follows; /* see req_follows; the handler's own */
     bool stream_end, stream_broken;
-    struct ring in, out;
+    struct ring in, out; /* without memory until they are used */
+    int64_t taken_ms;    /* when the client's side last took something, or was first asked to */
+    /* What of a file follows the ring; the descriptor is its handler's, who waits. */
+    struct {
+        int fd;
+        uint64_t at, left;
+        bool wanted; /* the next of it is on the disk: the handler has to read it */
+    } file;
 };
 
 void req_unref(struct req *r);
@@ -77,6 +85,8 @@ void req_suspend(struct req *r) REQUIRES(&r->lock);
 void req_resume(struct req *r) REQUIRES(&r->lock);
 /* Ends the connection for good; libmicrohttpd notices at once and lets go of it. */
 void req_cut(struct req *r) REQUIRES(&r->lock);
+/* Is there so much of the body that its handler should read on? */
+bool stream_enough(const struct req *r);
 /* Hands a finished response over and wakes the connection. Takes resp. */
 void req_answer(struct req *r, int status, const char *type, struct MHD_Response *resp);
 

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 
 #include "base/limits.h"
+#include "core/traffic.h"
 #include "server.h"
 
 /* Upper bounds, microseconds: 1 ms to 4 s by fours, then everything. */
@@ -84,6 +85,50 @@ static void render_requests(struct metrics *m, struct buf *b)
     }
 }
 
+static unsigned now(_Atomic uint32_t *n)
+{
+    return atomic_load_explicit(n, memory_order_relaxed);
+}
+
+static void render_edge(struct traffic *t, struct buf *b)
+{
+    head(b, "edge_requests_total", "counter", "Requests for previews by how they ended.");
+    for (size_t i = 0; i < TRAFFIC_OUTCOME_COUNT; i++)
+        buf_addf(b, "sandboxd_edge_requests_total{outcome=\"%s\"} %" PRIu64 "\n", traffic_labels[i],
+                 get(&t->requests[i]));
+    head(b, "edge_bytes_total", "counter", "Bytes from and to visitors of previews.");
+    buf_addf(b, "sandboxd_edge_bytes_total{direction=\"in\"} %" PRIu64 "\n", get(&t->bytes_in));
+    buf_addf(b, "sandboxd_edge_bytes_total{direction=\"out\"} %" PRIu64 "\n", get(&t->bytes_out));
+    head(b, "edge_upgrades_total", "counter", "Connections that switched protocols.");
+    buf_addf(b, "sandboxd_edge_upgrades_total %" PRIu64 "\n", get(&t->upgrades));
+    head(b, "edge_connections", "gauge", "Open connections of visitors.");
+    buf_addf(b, "sandboxd_edge_connections %u\n", now(&t->connections));
+    head(b, "edge_held", "gauge", "Requests that wait for their sandbox or app.");
+    buf_addf(b, "sandboxd_edge_held %u\n", now(&t->held));
+    head(b, "edge_streams", "gauge", "Open connections that switched protocols.");
+    buf_addf(b, "sandboxd_edge_streams %u\n", now(&t->streams));
+}
+
+static void render_wakes(struct traffic *t, struct buf *b)
+{
+    head(b, "wake_duration_seconds", "histogram", "Starts and thaws, whole and in parts.");
+    for (size_t i = 0; i < WAKE_PART_COUNT; i++) {
+        uint64_t sum = 0;
+        for (size_t k = 0; k < WAKE_BUCKETS; k++) {
+            sum += get(&t->wakes[i].buckets[k]);
+            buf_addf(b, "sandboxd_wake_duration_seconds_bucket{phase=\"%s\",le=", wake_labels[i]);
+            if (k < WAKE_BUCKETS - 1)
+                buf_addf(b, "\"%g\"} %" PRIu64 "\n", (double)wake_bucket_ms[k] / 1e3, sum);
+            else
+                buf_addf(b, "\"+Inf\"} %" PRIu64 "\n", sum);
+        }
+        buf_addf(b, "sandboxd_wake_duration_seconds_sum{phase=\"%s\"} %.3f\n", wake_labels[i],
+                 (double)get(&t->wakes[i].sum_ms) / 1e3);
+        buf_addf(b, "sandboxd_wake_duration_seconds_count{phase=\"%s\"} %" PRIu64 "\n",
+                 wake_labels[i], sum);
+    }
+}
+
 void metrics_render(struct api *a, struct buf *b)
 {
     uint32_t states[SANDBOX_STATE_COUNT] = { 0 };
@@ -104,5 +149,7 @@ void metrics_render(struct api *a, struct buf *b)
     buf_addf(b, "sandboxd_api_rejected_total %" PRIu64 "\n", get(&a->metrics.rejected));
     head(b, "api_slow_peers_cut_total", "counter", "Connections ended for being too slow.");
     buf_addf(b, "sandboxd_api_slow_peers_cut_total %" PRIu64 "\n", get(&a->metrics.cut));
+    render_edge(core_traffic(a->core), b);
+    render_wakes(core_traffic(a->core), b);
     render_requests(&a->metrics, b);
 }

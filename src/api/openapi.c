@@ -8,6 +8,7 @@
 
 #include "base/limits.h"
 #include "base/str.h"
+#include "params.h"
 #include "server.h"
 #include "shapes.h"
 #include "wire/json.h"
@@ -114,9 +115,10 @@ static void put_field(struct buf *b, int depth, const struct field *f)
         }
         break;
     case FIELD_TYPE_ANY:
-        line(b, depth, "description: any value; the rules are in the route's description");
-        break;
+        break; /* its schema says it */
     }
+    if (f->schema)
+        line(b, depth, "%s", f->schema);
     if (f->flags & FIELD_SECRET)
         line(b, depth, "writeOnly: true");
 }
@@ -140,85 +142,179 @@ static void put_shape(struct buf *b, int depth, const struct shape *shape)
         line(b, depth + 1, "%s:", shape->fields[i].name);
         put_field(b, depth + 2, &shape->fields[i]);
     }
+    if (shape->schema)
+        line(b, depth, "%s", shape->schema);
 }
 
-static void put_parameters(struct buf *b, const struct route *t)
+/* What {…} stands for; the formats are the document's own. */
+static void put_path_parameters(struct buf *b, const char *path)
 {
-    const char *at = t->path, *query = t->params ? t->params : "";
-    if (!strchr(at, '{') && !*query)
-        return;
-    line(b, 3, "parameters:");
-    while ((at = strchr(at, '{'))) {
+    for (const char *at = path; (at = strchr(at, '{'));) {
         int n = (int)strcspn(++at, "}");
         line(b, 4, "- name: %.*s", n, at);
         line(b, 5, "in: path");
         line(b, 5, "required: true");
-        line(b, 5, "schema: { type: string }");
+        bool own = n == 2; /* {id} */
+        line(b, 5, "schema: { type: string, minLength: 1, format: %.*s-id }", own ? 7 : n,
+             own ? "sandbox" : at);
     }
-    while (*query) {
-        int n = (int)strcspn(query, " ");
-        bool family =
-            n > 2 && query[n - 1] == '*'; /* metadata.<name>: OpenAPI has no word for it */
-        if (!family) {
-            line(b, 4, "- name: %.*s", n, query);
-            line(b, 5, "in: query");
-            line(b, 5, "schema: { type: string }");
-        }
-        query += n + (query[n] == ' ');
+}
+
+static void put_parameter(struct buf *b, const struct route *t, const struct param_name *n,
+                          const char *in)
+{
+    const struct param *p = param_find(t, n);
+    if (n->family) /* metadata.<name>: OpenAPI has no word for it */
+        return;
+    line(b, 4, "- name: %s", p->name);
+    line(b, 5, "in: %s", in);
+    if (n->required)
+        line(b, 5, "required: true");
+    quoted(b, 5, "description", p->help);
+    line(b, 5, "schema:");
+    switch (p->type) {
+    case PARAM_TEXT:
+        line(b, 6, "type: string");
+        break;
+    case PARAM_FLAG:
+        line(b, 6, "type: boolean");
+        break;
+    case PARAM_NUMBER:
+        line(b, 6, "type: integer");
+        line(b, 6, "minimum: %lld", (long long)p->lo);
+        line(b, 6, "maximum: %lld", (long long)p->hi);
+        break;
+    case PARAM_WORD:
+        line(b, 6, "enum:");
+        for (const char *const *w = p->words; *w; w++)
+            line(b, 7, "- \"%s\"", *w);
+        break;
     }
+    if (n->required && p->type == PARAM_TEXT)
+        line(b, 6, "minLength: 1");
+    if (p->schema)
+        line(b, 6, "%s", p->schema);
+}
+
+static void put_parameters(struct buf *b, const struct route *t)
+{
+    struct param_name n;
+    if (!strchr(t->path, '{') && !t->params && !t->heads)
+        return;
+    line(b, 3, "parameters:");
+    put_path_parameters(b, t->path);
+    for (const char *list = t->params; (list = param_next(list, &n));)
+        put_parameter(b, t, &n, "query");
+    for (const char *list = t->heads; (list = param_next(list, &n));)
+        put_parameter(b, t, &n, "header");
 }
 
 static void put_body(struct buf *b, const struct route *t)
 {
-    if (t->shape) {
-        line(b, 3, "requestBody:");
+    bool raw = (t->flags & ROUTE_RAW) || (t->body_max > 64 * KIB && !str_eq(t->method, "GET"));
+    if (!t->shape && !raw)
+        return;
+    line(b, 3, "requestBody:");
+    if (t->shape)
         line(b, 4, "required: %s", t->flags & ROUTE_EMPTY ? "false" : "true");
-        line(b, 4, "content:");
+    line(b, 4, "content:");
+    if (t->shape) {
         line(b, 5, "application/json:");
         line(b, 6, "schema:");
         put_shape(b, 7, t->shape);
-    } else if ((t->flags & ROUTE_RAW) || (t->body_max > 64 * KIB && !str_eq(t->method, "GET"))) {
-        line(b, 3, "requestBody:");
-        line(b, 4, "content:");
+    } else {
         line(b, 5, "application/octet-stream: {}");
     }
 }
 
-static void put_replies(struct buf *b, const struct route *t)
+static void put_content(struct buf *b, const struct route *t)
 {
-    line(b, 3, "responses:");
-    line(b, 4, "\"%d\":", t->status);
-    line(b, 5, "description: success");
-    if (t->reply && strchr(t->reply, '/')) {
-        line(b, 5, "content:");
-        line(b, 6, "%s: {}", t->reply);
-    } else if (t->reply) {
-        line(b, 5, "content:");
+    struct param_name n;
+    if (!t->reply)
+        return;
+    line(b, 5, "content:");
+    for (const char *list = t->reply; (list = param_next(list, &n));) {
+        if (memchr(n.name, '/', n.len)) {
+            line(b, 6, "%.*s: {}", (int)n.len, n.name);
+            continue;
+        }
         line(b, 6, "application/json:");
-        line(b, 7, "schema: { $ref: \"#/components/schemas/%s\" }", t->reply);
+        line(b, 7, "schema: { $ref: \"#/components/schemas/%.*s\" }", (int)n.len, n.name);
     }
-    line(b, 4, "default:");
-    line(b, 5, "$ref: \"#/components/responses/%s\"",
-         t->flags & ROUTE_LEGACY ? "LegacyError" : "Error");
 }
 
-static void put_operation(struct buf *b, const struct route *t)
+static void operation_id(const struct route *t, char id[128])
 {
-    char id[128];
     size_t n = 0;
-    line(b, 2, "%c%c%c%s:", tolower(t->method[0]), tolower(t->method[1]), tolower(t->method[2]),
-         str_eq(t->method, "DELETE")  ? "ete"
-         : str_eq(t->method, "PATCH") ? "ch"
-         : t->method[3]               ? "t"
-                                      : "");
-    for (const char *c = t->method; *c && n < sizeof id - 1; c++)
+    for (const char *c = t->method; *c; c++)
         id[n++] = (char)tolower(*c);
-    for (const char *c = t->path; *c && n < sizeof id - 2; c++)
+    for (const char *c = t->path; *c && n < 126; c++)
         if (isalnum((unsigned char)*c))
             id[n++] = *c;
         else if (n > 0 && id[n - 1] != '_' && c[1])
             id[n++] = '_';
     id[n] = 0;
+}
+
+/* What makes a thing links to all that can be done with it: the routes whose path goes on with one
+ * more {…}. Every link hands the ids above it on. */
+static void put_links(struct buf *b, const struct route *t)
+{
+    size_t len = strlen(t->path);
+    bool any = false;
+    for (size_t i = 0; t->status == 201 && i < n_routes; i++) {
+        const char *rest = routes[i].path + len;
+        if (!str_starts(routes[i].path, t->path) || !str_starts(rest, "/{") ||
+            strchr(rest + 2, '{'))
+            continue;
+        if (!any)
+            line(b, 5, "links:");
+        any = true;
+        char id[128];
+        operation_id(&routes[i], id);
+        line(b, 6, "%s:", id);
+        line(b, 7, "operationId: %s", id);
+        line(b, 7, "parameters:");
+        for (const char *at = routes[i].path; (at = strchr(at, '{'));) {
+            int n = (int)strcspn(++at, "}");
+            line(b, 8, at > rest ? "%.*s: $response.body#/id" : "%.*s: $request.path.%.*s", n, at,
+                 n, at);
+        }
+    }
+}
+
+static void put_replies(struct buf *b, const struct route *t)
+{
+    struct param_name n;
+    line(b, 3, "responses:");
+    line(b, 4, "\"%d\":", t->status);
+    line(b, 5, "description: success");
+    put_content(b, t);
+    put_links(b, t);
+    for (const char *list = t->also; (list = param_next(list, &n));) {
+        line(b, 4, "\"%.3s\":", n.name);
+        line(b, 5, "description: success, too");
+        if (n.len == 3)
+            put_content(b, t);
+    }
+    for (int class = 4; class <= 5; class ++) {
+        line(b, 4, "%dXX:", class);
+        line(b, 5, "$ref: \"#/components/responses/%s\"",
+             t->error                  ? t->error
+             : t->flags & ROUTE_LEGACY ? "LegacyError"
+                                       : "Error");
+    }
+}
+
+static void put_operation(struct buf *b, const struct route *t)
+{
+    line(b, 2, "%c%c%c%s:", tolower(t->method[0]), tolower(t->method[1]), tolower(t->method[2]),
+         str_eq(t->method, "DELETE")  ? "ete"
+         : str_eq(t->method, "PATCH") ? "ch"
+         : t->method[3]               ? "t"
+                                      : "");
+    char id[128];
+    operation_id(t, id);
     line(b, 3, "operationId: %s", id);
     quoted(b, 3, "summary", t->help);
     line(b, 3, "tags: [%s]", t->flags & ROUTE_LEGACY ? "legacy" : "v1");
@@ -237,7 +333,7 @@ void openapi_render(struct buf *b)
     line(b, 1, "title: sandboxd");
     line(b, 1, "version: " SANDBOXED_VERSION);
     line(b, 1, "license: { name: MIT, identifier: MIT }");
-    line(b, 0, "security: [{ token: [] }, {}]");
+    line(b, 0, "security: [{ token: [] }]");
     line(b, 0, "paths:");
     for (size_t i = 0; i < n_routes; i++) {
         bool seen = false;

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/str.h"
+#include "core/service.h"
 
 static const struct {
     int status;
@@ -118,6 +119,20 @@ static void put_preview(struct json_out *o, struct core *core, const struct conf
     json_close(o);
 }
 
+static void put_services(struct json_out *o, struct core *core, const struct sandbox *s)
+{
+    struct service_brief list[SERVICES_MAX];
+    size_t n = core_service_briefs(core, s, list);
+    json_list(o, "services");
+    for (size_t i = 0; i < n; i++) {
+        json_open(o, NULL);
+        json_put(o, "name", list[i].name);
+        json_put(o, "status", service_state_name(list[i].state));
+        json_close(o);
+    }
+    json_unlist(o);
+}
+
 static void put_limits(struct json_out *o, const struct sandbox *s)
 {
     json_open(o, "limits");
@@ -176,6 +191,7 @@ void render_sandbox(struct json_out *o, const char *key, struct core *core,
         json_put_null(o, "ttl_s");
     put_limits(o, s);
     put_preview(o, core, config, s);
+    put_services(o, core, s);
     json_list(o, "env");
     for (size_t i = 0; i < s->env.count; i++)
         json_put(o, NULL, s->env.names[i]);

@@ -1,6 +1,7 @@
 /* A request's life, what its handler reads of it, and whole answers. Nothing here outlives the
  * process. */
 #include <inttypes.h>
+#include <netdb.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -66,6 +67,28 @@ void *req_begin(void *api, const char *uri, struct MHD_Connection *conn)
     return r;
 }
 
+/* A client may cause any number of refusals a second, but only so many lines. */
+static bool log_room(struct api *a)
+{
+    int64_t second = clock_mono_ms() / 1000;
+    if (atomic_exchange(&a->log_second, second) != second)
+        atomic_store(&a->log_lines, 0);
+    return atomic_fetch_add(&a->log_lines, 1) < HTTP_LOG_LINES;
+}
+
+/* Each request at debug; at info what took long and is not long by its nature, as streams are. */
+static void log_done(struct req *r, int status, int64_t took_us, bool whole)
+{
+    bool slow = took_us >= HTTP_SLOW_MS * 1000 && !r->streaming && status != 101;
+    if (slow && log_room(r->api))
+        log_info("request.slow", KV_STR("request_id", r->request_id),
+                 KV_STR("method", r->route ? r->route->method : ""),
+                 KV_STR("route", r->route ? r->route->path : ""), KV_INT("status", status),
+                 KV_INT("took_ms", took_us / 1000));
+    log_debug("request.done", KV_STR("request_id", r->request_id), KV_STR("path", r->uri),
+              KV_INT("status", status), KV_INT("took_us", took_us), KV_INT("whole", whole));
+}
+
 void req_completed(void *api, struct MHD_Connection *conn, void **slot,
                    enum MHD_RequestTerminationCode why)
 {
@@ -86,9 +109,7 @@ void req_completed(void *api, struct MHD_Connection *conn, void **slot,
     int64_t took_us = clock_mono_us() - r->begun_us;
     size_t row = r->route ? (size_t)(r->route - routes) : n_routes;
     metrics_note(&a->metrics, row, status, took_us);
-    log_debug("request.done", KV_STR("request_id", r->request_id), KV_STR("path", r->uri),
-              KV_INT("status", status), KV_INT("took_us", took_us),
-              KV_INT("whole", why == MHD_REQUEST_TERMINATED_COMPLETED_OK));
+    log_done(r, status, took_us, why == MHD_REQUEST_TERMINATED_COMPLETED_OK);
     if (r->peer)
         peer_phase(r->peer, PEER_IDLE);
     req_unref(r);
@@ -152,6 +173,17 @@ const struct config *req_config(const struct req *r)
 {
     return r->api->config;
 }
+void req_remote(struct req *r, char out[REMOTE_MAX])
+{
+    struct sockaddr_storage from = { 0 };
+    socklen_t len = sizeof from;
+    out[0] = '\0';
+    mu_lock(&r->lock);
+    if (r->peer && !r->finished && getpeername(r->peer->fd, (struct sockaddr *)&from, &len) == 0)
+        (void)getnameinfo((struct sockaddr *)&from, len, out, REMOTE_MAX, NULL, 0, NI_NUMERICHOST);
+    mu_unlock(&r->lock);
+}
+
 bool req_is_head(const struct req *r)
 {
     return r->head;
@@ -265,15 +297,6 @@ void req_reply_json(struct req *r, int status, struct buf *body)
 void req_reply_empty(struct req *r, int status)
 {
     req_answer(r, status, NULL, MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT));
-}
-
-/* A client may cause any number of refusals a second, but only so many lines. */
-static bool log_room(struct api *a)
-{
-    int64_t second = clock_mono_ms() / 1000;
-    if (atomic_exchange(&a->log_second, second) != second)
-        atomic_store(&a->log_lines, 0);
-    return atomic_fetch_add(&a->log_lines, 1) < HTTP_LOG_LINES;
 }
 
 static void log_failure(struct req *r, int status, const struct err *err)

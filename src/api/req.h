@@ -34,13 +34,19 @@ struct route {
     const char *method;
     const char *path; /* {id} stands for one segment */
     unsigned flags;
-    const char *params; /* names of the query on /v1, with blanks between; others are a 400 */
-    uint32_t body_max;  /* bytes; 0: no ceiling (ROUTE_RAW only) */
+    /* Names of the query, with blanks between ("path! metadata.*", see params.h). On /v1 others are
+     * a 400; the legacy routes only tell of theirs. */
+    const char *params;
+    const char *heads;         /* likewise: request headers that mean something here */
+    uint32_t body_max;         /* bytes; 0: no ceiling (ROUTE_RAW only) */
     const struct shape *shape; /* NULL: a body is read and not looked at */
     size_t object_size;        /* of the struct that the shape fills */
     int status;                /* of success */
     handler_fn handle;
-    const char *reply; /* a schema of components.yaml, or a media type; NULL: no body */
+    /* What success looks like, with blanks between: schemas of components.yaml and media types. */
+    const char *reply;
+    const char *also;  /* further statuses of success; "304-" has no body */
+    const char *error; /* a response of components.yaml, where it is not the usual one */
     const char *help;
 };
 
@@ -70,10 +76,14 @@ const char *req_request_id(const struct req *r);
 struct core *req_core(const struct req *r);
 struct api *req_api(const struct req *r);
 const struct config *req_config(const struct req *r);
+/* The address at the other end of the connection; "" when it has ended. */
+#define REMOTE_MAX 64
+void req_remote(struct req *r, char out[REMOTE_MAX]);
 /* SHA-256 over method, route and body: what an idempotency key stands for. */
 void req_hash(const struct req *r, uint8_t out[32]);
-/* ROUTE_RAW: blocks for the next bytes of the body. 0: the end; -1: ERR_TIMEOUT (nothing came for
- * HTTP_STALL_MS) or ERR_CANCELLED (the client left). */
+/* ROUTE_RAW: blocks for the next bytes of the body, a good piece of them unless it ends or has come
+ * slowly for SANDBOXD_PEER_STALL. 0: the end; -1: ERR_TIMEOUT (nothing came for so long) or
+ * ERR_CANCELLED (the client left). */
 ssize_t req_read(struct req *r, void *out, size_t len, struct err *err);
 
 /* --- one whole answer --- */
@@ -92,8 +102,15 @@ void req_fail_as(struct req *r, int status, const struct err *err);
 /* size: of the whole body, or STREAM_UNKNOWN. */
 void req_stream_begin(struct req *r, int status, const char *type, uint64_t size);
 bool req_streaming(const struct req *r);
-/* Blocks while the window is full. -1: the client is gone or took nothing for HTTP_STALL_MS. */
+/* What the answer tells of goes on without its client, who can come back for the rest: when the
+ * daemon stops, one that takes nothing is cut and has no grace. Before the first write. */
+void req_follows(struct req *r);
+/* Blocks while the window is full. -1: the client is gone, took nothing for SANDBOXD_PEER_STALL, or
+ * asked by HEAD and wants none of it. */
 int req_write(struct req *r, const void *data, size_t len);
+/* The same with len bytes of a regular file, from byte `at` on; fd stays the caller's. -1 also if
+ * the file has become shorter or cannot be read. One such call per answer. */
+int req_write_file(struct req *r, int fd, uint64_t at, uint64_t len);
 /* broken: the body is not whole; the client must notice. */
 void req_stream_end(struct req *r, bool broken);
 bool req_is_head(const struct req *r);

@@ -21,6 +21,20 @@ size_t ring_room(const struct ring *r)
     return r->size - r->len;
 }
 
+size_t ring_space(struct ring *r, char **ret)
+{
+    if (r->len == 0)
+        r->head = 0;
+    size_t at = (r->head + r->len) % r->size;
+    *ret = r->data + at;
+    return at < r->head ? r->head - at : r->len < r->size ? r->size - at : 0;
+}
+
+void ring_filled(struct ring *r, size_t len)
+{
+    r->len += len;
+}
+
 size_t ring_put(struct ring *r, const void *data, size_t len)
 {
     size_t n = len < ring_room(r) ? len : ring_room(r);
@@ -44,7 +58,5 @@ size_t ring_take(struct ring *r, void *out, size_t len)
     memcpy((char *)out + first, r->data, n - first);
     r->head = (r->head + n) % r->size;
     r->len -= n;
-    if (r->len == 0)
-        r->head = 0;
     return n;
 }

@@ -3,6 +3,7 @@
 #define SERVER_H
 
 #include <microhttpd.h>
+#include <netinet/in.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -25,11 +26,18 @@ enum peer_phase {
 struct peer {
     struct api *api;
     int fd;
+    struct in6_addr address; /* an IPv4 one is mapped */
     _Atomic int phase;
     _Atomic int64_t since_ms;
     _Atomic uint64_t bytes; /* of the body, since then */
     bool fin;               /* the sweep's own: it has seen the peer's FIN */
     struct peer *prev, *next;
+};
+
+/* Handler threads that a tenant holds, or waits for. */
+struct share {
+    const char *tenant; /* of the settings */
+    uint32_t threads;
 };
 
 struct api {
@@ -40,7 +48,10 @@ struct api {
     struct worker *sweeper;
     struct mu peers_lock;
     struct peer *peers GUARDED_BY(peers_lock);
+    struct share *shares GUARDED_BY(peers_lock);
+    size_t n_shares GUARDED_BY(peers_lock);
     _Atomic uint32_t n_peers;
+    uint32_t peers_max;    /* what libmicrohttpd takes at once */
     _Atomic bool stopping; /* no new request is taken, nobody is followed any longer */
     _Atomic bool ending;   /* the grace is over: what is still under way must come to its end */
     _Atomic int64_t log_second; /* refusals logged in this second, so that nobody floods the log */
@@ -53,6 +64,12 @@ struct api {
 /* One round of the sweep that ends slow peers: a worker's tick. */
 int64_t api_sweep(void *api, int64_t mono_ms);
 void peer_phase(struct peer *p, enum peer_phase phase);
+/* May one more connection come from there? Of this machine's own always, as far as there is room:
+ * it is where its operator is, and a proxy of many. */
+bool peer_admit(struct api *a, const struct sockaddr *from);
+/* false: the tenant has so many threads already. NULL, who is no tenant, always may. */
+bool share_take(struct api *a, const char *tenant, uint32_t threads);
+void share_give(struct api *a, const char *tenant, uint32_t threads);
 
 /* libmicrohttpd's callbacks of one request (req.c). */
 void *req_begin(void *api, const char *uri, struct MHD_Connection *conn);

@@ -69,12 +69,25 @@ struct process_body {
     char *cwd;
     struct strmap env;
     uint32_t timeout_ms;
-    bool stdin_open;
+    bool stdin_open, hold;
     struct resize_body {
         uint32_t cols, rows;
     } pty;
     bool pty_seen;
+    int on_disconnect; /* enum on_disconnect */
+    struct process_service_body {
+        char *name;
+        int restart;
+        struct ready_body {
+            uint32_t port;
+            char *health_path;
+            char *log;
+        } ready;
+    } service;
+    bool service_seen;
 };
+enum on_disconnect { ON_DISCONNECT_KEEP, ON_DISCONNECT_KILL };
+extern const char *const on_disconnect_names[]; /* "keep", "kill"; NULL-terminated */
 
 struct signal_body {
     char *signal; /* "SIGTERM", "TERM" or a number as JSON */
@@ -106,6 +119,7 @@ struct put_body {
 
 struct file_pair_body {
     char *from;
+    char *from_base64; /* a name that is no text */
     char *to;
     bool overwrite;
 };

@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <nettle/sha1.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,12 +21,17 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "inside.h"
+#include "wire/handshake.h"
 
 #define MESSAGE_MAX (256 * KIB) /* one frame from the peer; more is broken off with 1009 */
-#define KEY_MAX 64
+#define CONTROL_MAX 125
+
+#define THREADS 2 /* of a session */
 
 struct websocket {
     struct api *api;
+    const char *tenant;
+    bool counted; /* its threads are among those of its tenant */
     int fd;
     struct MHD_UpgradeResponseHandle *handle;
     void (*session)(struct websocket *ws, void *ctx);
@@ -42,7 +46,7 @@ struct websocket {
     struct mu lock;
     struct cond turn;
     bool sending GUARDED_BY(lock);
-    atomic_bool dead;
+    atomic_bool dead, stalled;
     bool close_sent GUARDED_BY(lock);
 };
 
@@ -75,46 +79,26 @@ int websocket_check(const struct req *r, struct err *err)
     return 0;
 }
 
-static void accept_value(const char *key, char out[32])
-{
-    static const char letters[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"; /* RFC 6455, 1.3 */
-    uint8_t d[SHA1_DIGEST_SIZE + 1] = { 0 };
-    struct sha1_ctx sha;
-    sha1_init(&sha);
-    sha1_update(&sha, strlen(key), (const uint8_t *)key);
-    sha1_update(&sha, sizeof guid - 1, (const uint8_t *)guid);
-    sha1_digest(&sha, SHA1_DIGEST_SIZE, d);
-    size_t n = 0;
-    for (size_t i = 0; i < SHA1_DIGEST_SIZE; i += 3) {
-        uint32_t v = (uint32_t)d[i] << 16 | (uint32_t)d[i + 1] << 8 |
-                     (i + 2 < SHA1_DIGEST_SIZE ? d[i + 2] : 0);
-        out[n++] = letters[v >> 18];
-        out[n++] = letters[v >> 12 & 63];
-        out[n++] = letters[v >> 6 & 63];
-        out[n++] = i + 2 < SHA1_DIGEST_SIZE ? letters[v & 63] : '=';
-    }
-    out[n] = 0;
-}
-
 /* --- sending --- */
 
 /* All of it, in order; the ticket is held. */
 static int put_all(struct websocket *ws, const void *data, size_t len, int more)
 {
-    int64_t deadline = clock_mono_ms() + HTTP_STALL_MS;
+    int64_t stall_ms = ws->api->config->peer_stall_ms, deadline = clock_mono_ms() + stall_ms;
     const char *p = data;
     while (len > 0) {
         ssize_t n = send(ws->fd, p, len, MSG_NOSIGNAL | MSG_DONTWAIT | more);
         if (n > 0) {
             p += n;
             len -= (size_t)n;
-            deadline = clock_mono_ms() + HTTP_STALL_MS;
+            deadline = clock_mono_ms() + stall_ms;
         } else if (n < 0 && errno == EINTR) {
             continue;
         } else if (n < 0 && errno == EAGAIN) {
-            if (fd_wait(ws->fd, POLLOUT, deadline) != 1)
+            int ready = fd_wait(ws->fd, POLLOUT, deadline);
+            if (ready == 0)
+                atomic_store(&ws->stalled, true);
+            if (ready != 1)
                 return -1;
         } else {
             return -1;
@@ -169,10 +153,12 @@ int websocket_ping(struct websocket *ws)
     return send_frame(ws, WSLAY_PING, NULL, 0);
 }
 
-void websocket_close(struct websocket *ws, uint16_t code)
+void websocket_close(struct websocket *ws, uint16_t code, const char *reason)
 {
-    uint8_t payload[2] = { (uint8_t)(code >> 8), (uint8_t)code };
-    (void)send_frame(ws, WSLAY_CONNECTION_CLOSE, payload, sizeof payload); /* gone already: fine */
+    uint8_t payload[CONTROL_MAX] = { (uint8_t)(code >> 8), (uint8_t)code };
+    size_t len = strnlen(reason, sizeof payload - 2);
+    memcpy(payload + 2, reason, len);
+    (void)send_frame(ws, WSLAY_CONNECTION_CLOSE, payload, 2 + len); /* gone already: fine */
 }
 
 /* --- reading --- */
@@ -197,7 +183,7 @@ static ssize_t on_recv(uint8_t *buf, size_t len, int flags, void *ctx)
 
 static enum ws_kind broken(struct websocket *ws, uint16_t code)
 {
-    websocket_close(ws, code);
+    websocket_close(ws, code, "");
     atomic_store(&ws->dead, true);
     return WS_CLOSED;
 }
@@ -234,7 +220,7 @@ static enum ws_kind step(struct websocket *ws, const char **data, size_t *len, b
         bool control = (io.opcode & 8) != 0;
         if (control && io.opcode > WSLAY_PONG)
             return broken(ws, 1002);
-        if (!io.mask || io.rsv != 0 || (control && (!io.fin || io.payload_length > 125)))
+        if (!io.mask || io.rsv != 0 || (control && (!io.fin || io.payload_length > CONTROL_MAX)))
             return broken(ws, 1002);
         if (io.payload_length > MESSAGE_MAX)
             return broken(ws, 1009);
@@ -283,6 +269,11 @@ bool websocket_alive(struct websocket *ws)
     return !atomic_load(&ws->dead);
 }
 
+bool websocket_stalled(struct websocket *ws)
+{
+    return atomic_load(&ws->stalled);
+}
+
 bool websocket_stopping(struct websocket *ws)
 {
     return atomic_load(&ws->api->stopping);
@@ -291,6 +282,11 @@ bool websocket_stopping(struct websocket *ws)
 struct core *websocket_core(struct websocket *ws)
 {
     return ws->api->core;
+}
+
+const struct config *websocket_config(struct websocket *ws)
+{
+    return ws->api->config;
 }
 
 int websocket_run(struct websocket *ws, void (*fn)(void *arg), void *arg, struct err *err)
@@ -315,6 +311,8 @@ static void run(void *arg)
 {
     struct websocket *ws = arg;
     ws->session(ws, ws->ctx);
+    if (ws->counted)
+        share_give(ws->api, ws->tenant, THREADS);
     end(ws);
 }
 
@@ -339,7 +337,10 @@ static void on_upgrade(void *cls, struct MHD_Connection *conn, void *con_cls, co
                      sizeof yes); /* a keystroke waits for nobody */
     ws->handle = handle;
     buf_add(&ws->early, extra, extra_len);
-    if (pool_run(ws->api->pool, run, ws, &err) < 0) {
+    ws->counted = share_take(ws->api, ws->tenant, THREADS);
+    if (!ws->counted)
+        (void)err_set(&err, ERR_CAPACITY, "too many requests of this tenant are under way");
+    if (!ws->counted || pool_run(ws->api->pool, run, ws, &err) < 0) {
         log_warn("websocket.refused", KV_ERR(&err));
         websocket_abandon(ws);
     }
@@ -348,9 +349,10 @@ static void on_upgrade(void *cls, struct MHD_Connection *conn, void *con_cls, co
 void websocket_accept(struct req *r, void (*session)(struct websocket *ws, void *ctx), void *ctx)
 {
     static const struct wslay_frame_callbacks callbacks = { .recv_callback = on_recv };
-    char accept[32];
+    char accept[WEBSOCKET_ACCEPT_MAX];
     struct websocket *ws = mem_new(1, sizeof *ws);
     ws->api = r->api;
+    ws->tenant = r->who.tenant;
     ws->fd = -1;
     ws->session = session;
     ws->ctx = ctx;
@@ -360,7 +362,7 @@ void websocket_accept(struct req *r, void (*session)(struct websocket *ws, void 
     cond_init(&ws->turn);
     if (wslay_frame_context_init(&ws->frames, &callbacks, ws) != 0)
         abort(); /* memory is out */
-    accept_value(req_heads(r)->ws_key, accept);
+    websocket_accept_key(req_heads(r)->ws_key, accept);
     req_header(r, "Upgrade", "websocket");
     req_header(r, "Sec-WebSocket-Accept", accept);
     r->upgrade = ws;

@@ -20,15 +20,18 @@ enum ws_kind { WS_NOTHING, WS_TEXT, WS_BINARY, WS_CLOSED };
  * the next call; a binary message may come in pieces. CLOSED: the peer closed, broke the rules (it
  * was told), or is gone. */
 enum ws_kind websocket_read(struct websocket *ws, int ms, const char **data, size_t *len);
-/* -1: the peer is gone, or takes nothing for HTTP_STALL_MS. */
+/* -1: the peer is gone, or takes nothing for SANDBOXD_PEER_STALL. */
 int websocket_send(struct websocket *ws, bool binary, const void *data, size_t len);
 int websocket_ping(struct websocket *ws);
-/* 1000 normal, 1001 going away, 1008 policy, 1011 fault. */
-void websocket_close(struct websocket *ws, uint16_t code);
+/* 1000 normal, 1001 going away, 1008 policy, 1011 fault; reason: for people, at most 123 bytes. */
+void websocket_close(struct websocket *ws, uint16_t code, const char *reason);
 bool websocket_alive(struct websocket *ws);
+/* Was it cut because the peer took nothing? */
+bool websocket_stalled(struct websocket *ws);
 /* Does the daemon stop? */
 bool websocket_stopping(struct websocket *ws);
 struct core *websocket_core(struct websocket *ws);
+const struct config *websocket_config(struct websocket *ws);
 /* Runs fn(arg) on another thread of the pool. -1: none is free. */
 int websocket_run(struct websocket *ws, void (*fn)(void *arg), void *arg, struct err *err);
 

@@ -18,24 +18,30 @@
 
 #define GATE_WAIT_MS 60000  /* for a place among the starting ones */
 #define HELLO_WAIT_MS 10000 /* from the container's start to its agent's hello: 1 ms is usual */
+#define HELLO_LOOK_MS 200   /* without one for so long: does the container still run? */
 
 struct progress {
     enum core_phase phase;
-    int64_t total_ms, engine_ms, agent_ms; /* written when phase is PHASE_NONE and total_ms > 0 */
+    struct core_start spent; /* written when phase is PHASE_NONE and its total > 0 */
 };
 
 static void note_progress(struct registry_live *live, void *ctx)
 {
     const struct progress *p = ctx;
     live->phase = p->phase;
-    if (p->total_ms == 0)
+    if (p->phase == PHASE_QUEUED)
+        live->signalled_at_ms = 0; /* of the start before */
+    if (p->spent.total == 0)
         return;
-    live->start_ms = p->total_ms;
-    live->start_engine_ms = p->engine_ms;
-    live->start_agent_ms = p->agent_ms;
+    live->start = p->spent;
     live->cpu_known = false; /* a new container's counter begins anew */
     live->cpu_at_ms = 0;
     live->cpu_milli = 0;
+}
+
+static void note_start(struct registry_live *live, void *ctx)
+{
+    live->start = *(const struct core_start *)ctx;
 }
 
 static void show_phase(struct core *c, const struct sandbox *row, enum core_phase phase)
@@ -178,8 +184,32 @@ static int start_container(struct core *c, const struct sandbox *row, const char
     }
 }
 
+/* The agent is heard, or its container has ended meanwhile and says why. */
+static int wait_hello(struct core *c, const struct sandbox *row, const struct container *made,
+                      struct err *err)
+{
+    const struct runtime *rt = c->p.runtime;
+    int64_t deadline = clock_mono_ms() + HELLO_WAIT_MS;
+    for (;;) {
+        int64_t now = clock_mono_ms(), look = now + HELLO_LOOK_MS;
+        if (link_wait_ready(c->p.link, &row->id, look < deadline ? look : deadline, err) == 0)
+            return 0;
+        if (err->code != ERR_TIMEOUT || now >= deadline)
+            return err_wrap(err, "the sandbox started, but its agent was not heard");
+        struct runtime_container box;
+        struct err ignored; /* an engine that does not tell: the deadline holds */
+        char why[ENDED_WHY_MAX];
+        int rc = rt->inspect(rt->self, made->id, &box, &ignored);
+        if (rc == 0 ? box.status == RUNTIME_EXITED : ignored.code == ERR_NOT_FOUND) {
+            core_ended_why(c, &row->id, rc == 0 ? &box : NULL, why);
+            core_died(c, &row->id, why);
+            return err_set(err, ERR_UNAVAILABLE, "it ended while it started: %s", why);
+        }
+    }
+}
+
 static int walk_up(struct core *c, const struct sandbox *row, struct runtime_image *image,
-                   struct container *box, struct progress *times, struct err *err)
+                   struct container *box, struct core_start *spent, struct err *err)
 {
     const struct runtime *rt = c->p.runtime;
     if (c->p.prepare && c->p.prepare(c->p.prepare_ctx, err) < 0)
@@ -192,20 +222,22 @@ static int walk_up(struct core *c, const struct sandbox *row, struct runtime_ima
          rt->image(rt->self, row->image, image, err) < 0))
         return err_wrap(err, "image %s", row->image);
     show_phase(c, row, PHASE_WORKSPACE);
+    int64_t began = clock_mono_ms();
     if (make_workspace(c, row, image->digest, err) < 0)
         return -1;
+    spent->workspace = clock_mono_ms() - began;
     show_phase(c, row, PHASE_ENGINE);
-    int64_t began = clock_mono_ms();
+    began = clock_mono_ms();
     if (start_container(c, row, image->digest, box, err) < 0)
         return -1;
-    times->engine_ms = clock_mono_ms() - began;
+    spent->engine = clock_mono_ms() - began;
     if (FAULT("core.start.after"))
         return err_set(err, ERR_ENGINE, "fault: started");
     show_phase(c, row, PHASE_AGENT);
     began = clock_mono_ms();
-    if (link_wait_ready(c->p.link, &row->id, began + HELLO_WAIT_MS, err) < 0)
-        return err_wrap(err, "the sandbox started, but its agent was not heard");
-    times->agent_ms = clock_mono_ms() - began;
+    if (wait_hello(c, row, box, err) < 0)
+        return -1;
+    spent->agent = clock_mono_ms() - began;
     return 0;
 }
 
@@ -229,6 +261,16 @@ static void undo_up(struct core *c, const struct sandbox *row, const struct err 
     }
 }
 
+static void count_start(struct core *c, const struct core_start *s)
+{
+    traffic_wake(&c->traffic, WAKE_QUEUE, s->queue);
+    traffic_wake(&c->traffic, WAKE_WORKSPACE, s->workspace);
+    traffic_wake(&c->traffic, WAKE_ENGINE, s->engine);
+    traffic_wake(&c->traffic, WAKE_AGENT, s->agent);
+    traffic_wake(&c->traffic, WAKE_SERVICES, s->services);
+    traffic_wake(&c->traffic, WAKE_TOTAL, s->total);
+}
+
 int core_bring_up(struct core *c, const struct sandbox *row, struct err *err)
 {
     struct runtime_image image;
@@ -237,8 +279,9 @@ int core_bring_up(struct core *c, const struct sandbox *row, struct err *err)
     struct progress times = { 0 };
     show_phase(c, row, PHASE_QUEUED);
     int rc = gate_enter(c, err);
+    times.spent.queue = clock_mono_ms() - began;
     if (rc == 0) {
-        rc = walk_up(c, row, &image, &box, &times, err);
+        rc = walk_up(c, row, &image, &box, &times.spent, err);
         gate_leave(c);
     }
     if (rc == 0) {
@@ -248,7 +291,7 @@ int core_bring_up(struct core *c, const struct sandbox *row, struct err *err)
                                 .nofile = box.nofile };
         rc = core_fire(c, row, SANDBOX_ON_STARTED, &m, NULL, err);
     }
-    times.total_ms = rc == 0 ? clock_mono_ms() - began + 1 : 0;
+    times.spent.total = rc == 0 ? clock_mono_ms() - began + 1 : 0;
     registry_live_update(c->registry, &row->id, note_progress, &times);
     if (rc < 0) {
         /* What the engine misses is not what the caller asked for: that one is there. */
@@ -259,10 +302,15 @@ int core_bring_up(struct core *c, const struct sandbox *row, struct err *err)
         return -1;
     }
     volume_touched(c->p.volume, &row->id);
+    int64_t running = clock_mono_ms();
     const struct sandbox *up = registry_get(c->registry, &row->id);
     if (up && up->state == SANDBOX_RUNNING)
-        keepers_up(c->keepers, up);
+        supervisor_up(c->supervisor, up);
     core_unref(up);
+    times.spent.services = clock_mono_ms() - running;
+    times.spent.total += times.spent.services;
+    registry_live_update(c->registry, &row->id, note_start, &times.spent);
+    count_start(c, &times.spent);
     log_info("sandbox.started", KV_STR("id", row->id.text),
              KV_INT("took_ms", clock_mono_ms() - began));
     return 0;
@@ -283,7 +331,7 @@ int core_bring_down(struct core *c, const struct sandbox *row, const struct sand
         registry_disown(c->registry, &row->id);
         return err_set(err, ERR_ENGINE, "fault: stopped");
     }
-    keepers_down(c->keepers, &row->id);
+    supervisor_down(c->supervisor, &row->id);
     link_forget(c->p.link, &row->id);
     volume_touched(c->p.volume, &row->id);
     if (core_fire(c, row, SANDBOX_ON_EXITED, NULL, ret, err) < 0) {
@@ -324,7 +372,7 @@ int core_finish_delete(struct core *c, const struct sandbox *row, uint64_t *ret_
             rc = 0;
     }
     if (rc == 0) {
-        keepers_down(c->keepers, &row->id);
+        supervisor_down(c->supervisor, &row->id);
         link_forget(c->p.link, &row->id);
         rc = procs_drop(c->procs, &row->id, err);
         if (rc == 0 && row->purge)

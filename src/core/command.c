@@ -85,6 +85,12 @@ static int parse_cwd(const char *text, char out[PATH_BYTES_MAX], struct err *err
     return err_set(err, ERR_INVALID, "cwd: must lie below " HOME ", /tmp or /var/tmp");
 }
 
+int core_check_cwd(const char *cwd, struct err *err)
+{
+    char out[PATH_BYTES_MAX];
+    return parse_cwd(cwd, out, err);
+}
+
 /* NAME=value strings one after the other; a later map wins over an earlier one. */
 static uint32_t put_env(struct buf *b, const struct strmap *const maps[], size_t n_maps)
 {

@@ -24,15 +24,22 @@ int core_new(const struct core_parts *parts, struct core **ret, struct err *err)
     struct core *c = mem_new(1, sizeof *c);
     c->p = *parts;
     c->node = str_dup(node);
+    random_bytes(&c->boot, sizeof c->boot);
+    c->boot = (c->boot >> 1 & ~(uint64_t)UINT32_MAX) | 1ULL << 32; /* fits SQLite's integers */
     c->registry = registry_new();
     mu_init(&c->gate, MU_GATE);
     cond_init(&c->gate_open);
-    for (size_t i = 0; i < count; i++)
+    cond_init(&c->room);
+    for (size_t i = 0; i < count; i++) {
+        if (rows[i]->state == SANDBOX_RUNNING) /* or earlier */
+            rows[i]->up_since_ms = rows[i]->updated_at_ms;
         registry_add(c->registry, rows[i], false);
+    }
     free(rows);
     if (shares_new(parts->store, parts->config->data_dir, &c->shares, err) < 0 ||
         procs_new(c, parts->config->data_dir, &c->procs, err) < 0 ||
-        !(c->keepers = keepers_new(c, err)) || procs_start(c->procs, err) < 0) {
+        !(c->health = health_new(c, err)) || !(c->supervisor = supervisor_new(c, err)) ||
+        procs_start(c->procs, err) < 0) {
         core_free(c);
         return -1;
     }
@@ -44,13 +51,16 @@ void core_free(struct core *c)
 {
     if (!c)
         return;
-    keepers_stop(c->keepers); /* its starts need the processes' loop */
-    procs_stop(c->procs);     /* its ends are told to the keepers */
-    keepers_free(c->keepers);
+    health_stop(c->health);
+    supervisor_stop(c->supervisor); /* its starts need the processes' loop */
+    procs_stop(c->procs);           /* its ends are told to the supervisor */
+    supervisor_free(c->supervisor);
     procs_free(c->procs);
+    health_free(c->health);
     shares_free(c->shares);
     registry_free(c->registry);
     cond_release(&c->gate_open);
+    cond_release(&c->room);
     mu_release(&c->gate);
     free(c->node);
     free(c);
@@ -217,14 +227,44 @@ size_t core_ports(struct core *c, const struct sandbox_id *id, struct link_port 
     return link_ports(c->p.link, id, out, max);
 }
 
-int core_wait_port(struct core *c, const struct sandbox_id *id, uint16_t port, int64_t deadline_ms,
-                   bool *ret_loopback, struct err *err)
-{
-    return link_wait_port(c->p.link, id, port, deadline_ms, ret_loopback, err);
-}
-
 int core_connect(struct core *c, const struct sandbox_id *id, uint16_t port, int64_t deadline_ms,
                  int *ret_fd, struct err *err)
 {
     return link_connect(c->p.link, id, port, deadline_ms, ret_fd, err);
+}
+
+bool core_unhealthy(struct core *c, const struct sandbox_id *id, uint16_t port,
+                    char why[HEALTH_WHY_MAX])
+{
+    return health_awaited(c->health, id, port, NULL, why);
+}
+
+bool core_agent_there(struct core *c, const struct sandbox_id *id)
+{
+    return link_ready(c->p.link, id);
+}
+
+int core_wait_port(struct core *c, const struct sandbox_id *id, uint16_t port, int64_t deadline_ms,
+                   bool *ret_loopback, struct err *err)
+{
+    if (link_wait_port(c->p.link, id, port, deadline_ms, ret_loopback, err) < 0)
+        return -1;
+    if (!health_wait(c->health, id, port, deadline_ms))
+        return err_set(err, ERR_TIMEOUT, "the service on port %u is not well", port);
+    return 0;
+}
+
+int core_process_note(struct core *c, const struct caller *who, const struct sandbox_id *sandbox,
+                      const struct sandbox_id *id, const char *action, const char *remote,
+                      const char *why, struct err *err)
+{
+    const struct store_audit a = { .node = c->node,
+                                   .tenant = who->tenant,
+                                   .actor = who->actor,
+                                   .action = action,
+                                   .sandbox = *sandbox,
+                                   .process = *id,
+                                   .remote = remote,
+                                   .why = why };
+    return store_audit_process(c->p.store, &a, err);
 }

@@ -15,6 +15,7 @@
 #include "wire/yaml.h"
 
 #define FILE_BYTES_MAX (64 * KIB)
+#define STOPPED_MAX (2 * SERVICES_MAX) /* names that are declared no more are among them */
 
 struct list_body {
     struct objv services;
@@ -24,6 +25,17 @@ static const struct field list_rows[] = {
                .flags = FIELD_NULLABLE),
 };
 static const struct shape list_shape = SHAPE("sandbox.yaml", list_rows);
+
+/* Of the row; names of the file's services may be among the stopped ones. */
+struct row_body {
+    struct objv services;
+    struct strv stopped;
+};
+static const struct field row_rows[] = {
+    FIELD_LIST(struct row_body, services, struct service, &service_shape, .hi = SERVICES_MAX),
+    FIELD_STRV(struct row_body, stopped, .hi = STOPPED_MAX),
+};
+static const struct shape row_shape = SHAPE("services", row_rows);
 
 static char *dup_or_null(const char *text)
 {
@@ -37,6 +49,7 @@ void declared_copy(struct service *to, const struct service *from)
                             .cwd = dup_or_null(from->cwd),
                             .port = from->port,
                             .health_path = dup_or_null(from->health_path),
+                            .ready_log = dup_or_null(from->ready_log),
                             .restart = from->restart };
     for (size_t i = 0; i < from->env.count; i++)
         strmap_add(&to->env, from->env.names[i], from->env.values[i]);
@@ -51,6 +64,8 @@ static int check_one(const struct service *items, size_t i, struct err *err)
         rc = json_command(items[i].cmd, &argv, err);
     if (rc == 0)
         rc = core_check_env(&items[i].env, err);
+    if (rc == 0)
+        rc = core_check_cwd(items[i].cwd, err);
     for (size_t k = 0; k < i && rc == 0; k++)
         if (str_eq(items[k].name, items[i].name))
             rc = err_set(err, ERR_INVALID, "name: %s is there twice", items[i].name);
@@ -92,30 +107,46 @@ static int take(struct services *to, const struct objv *from, struct err *err)
     return 0;
 }
 
-static int read_row(const struct sandbox *s, struct services *ret, struct err *err)
+int declared_read_row(const struct sandbox *s, struct services *ret, struct err *err)
 {
-    struct list_body body = { 0 };
+    struct row_body body = { 0 };
     if (!s->services)
         return 0;
-    if (json_decode(&list_shape, s->services, strlen(s->services), &body, err) < 0)
+    if (json_decode(&row_shape, s->services, strlen(s->services), &body, err) < 0)
         return err_wrap(err, "services of the row");
     int rc = take(ret, &body.services, err);
-    shape_release(&list_shape, &body);
+    for (size_t i = 0; i < body.stopped.count; i++)
+        strv_add(&ret->stopped, body.stopped.items[i]);
+    shape_release(&row_shape, &body);
+    return rc;
+}
+
+/* As file_open(). */
+static int open_file(int root, int *ret_fd, struct err *err)
+{
+    static const char *const names[] = { DECLARED_FILE, DECLARED_FILE_ABOVE };
+    struct file_path path;
+    uint64_t size;
+    int rc = -1;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        rc = file_path_parse(names[i], &path, err);
+        if (rc == 0)
+            rc = file_open(root, &path, ret_fd, &size, err);
+        if (rc == 0 || err->code != ERR_NOT_FOUND)
+            break;
+    }
     return rc;
 }
 
 static int read_file(struct core *c, const struct sandbox *s, struct services *ret, struct err *err)
 {
     struct list_body body = { 0 };
-    struct file_path path;
-    uint64_t size;
     AUTO(fd) int root = -1;
     AUTO(fd) int fd = -1;
     AUTO(buf) struct buf text = BUF_INIT(FILE_BYTES_MAX);
-    if (file_path_parse(DECLARED_FILE, &path, err) < 0 ||
-        volume_open(c->p.volume, &s->id, &root, err) < 0)
+    if (volume_open(c->p.volume, &s->id, &root, err) < 0)
         return err->code == ERR_NOT_FOUND ? 0 : -1;
-    if (file_open(root, &path, &fd, &size, err) < 0)
+    if (open_file(root, &fd, err) < 0)
         return err->code == ERR_NOT_FOUND ? 0 : err_wrap(err, "sandbox.yaml");
     if (fd_read_to_end(fd, &text, err) < 0 ||
         yaml_decode(&list_shape, buf_str(&text), text.len, &body, check_list, err) < 0)
@@ -128,7 +159,7 @@ static int read_file(struct core *c, const struct sandbox *s, struct services *r
 int declared_read(struct core *c, const struct sandbox *s, struct services *ret, struct err *err)
 {
     *ret = (struct services){ 0 };
-    if (read_row(s, ret, err) < 0)
+    if (declared_read_row(s, ret, err) < 0)
         return -1;
     return read_file(c, s, ret, err);
 }
@@ -150,6 +181,8 @@ static void put_one(struct json_out *o, const struct service *v)
         json_put_int(o, "port", v->port);
     if (v->health_path)
         json_put(o, "health_path", v->health_path);
+    if (v->ready_log)
+        json_put(o, "ready_log", v->ready_log);
     json_put(o, "restart", service_restart_names[v->restart]);
     json_close(o);
 }
@@ -195,7 +228,8 @@ void core_service_name(const struct strv *argv, char out[SERVICE_NAME_MAX + 1])
     name_of(shell ? skip_preamble(argv->items[2]) : argv->items[0], out);
 }
 
-int declared_to_json(const struct service *items, size_t count, char **ret, struct err *err)
+int declared_to_json(const struct service *items, size_t count, const struct strv *stopped,
+                     char **ret, struct err *err)
 {
     struct buf b = BUF_INIT(SERVICES_BYTES_MAX);
     struct json_out o = JSON_OUT(&b);
@@ -211,6 +245,12 @@ int declared_to_json(const struct service *items, size_t count, char **ret, stru
         put_one(&o, &items[i]);
     }
     json_unlist(&o);
+    if (stopped && stopped->count) {
+        json_list(&o, "stopped");
+        for (size_t i = 0; i < stopped->count; i++)
+            json_put(&o, NULL, stopped->items[i]);
+        json_unlist(&o);
+    }
     json_close(&o);
     if (b.failed) {
         buf_release(&b);
@@ -221,38 +261,137 @@ int declared_to_json(const struct service *items, size_t count, char **ret, stru
     return 0;
 }
 
+/* --- changing the row --- */
+
+static int read_now(struct core *c, const struct sandbox_id *id, struct services *ret,
+                    struct err *err)
+{
+    const struct sandbox *now = registry_get(c->registry, id);
+    int rc = now ? declared_read_row(now, ret, err)
+                 : err_set(err, ERR_NOT_FOUND, "no sandbox %s", id->text);
+    core_unref(now);
+    return rc;
+}
+
 static void show_services(struct sandbox *row, void *ctx)
 {
     free(row->services);
     row->services = str_dup(ctx);
 }
 
+static int write_row(struct core *c, const struct sandbox_id *id, const struct services *list,
+                     struct err *err)
+{
+    AUTO(free) char *json = NULL;
+    if (declared_to_json(list->items, list->count, &list->stopped, &json, err) < 0 ||
+        store_set_services(c->p.store, id, json, err) < 0)
+        return -1;
+    (void)registry_update(c->registry, id, show_services, json); /* gone: nothing to show */
+    return 0;
+}
+
+static void drop_at(struct strv *v, size_t at)
+{
+    free(v->items[at]);
+    memmove(v->items + at, v->items + at + 1, (v->count - at - 1) * sizeof v->items[0]);
+    v->count--;
+}
+
+/* false: it was so already. */
+static bool mark_stopped(struct strv *v, const char *name, bool stopped)
+{
+    size_t at = 0;
+    while (at < v->count && !str_eq(v->items[at], name))
+        at++;
+    if ((at < v->count) == stopped)
+        return false;
+    if (!stopped) {
+        drop_at(v, at);
+        return true;
+    }
+    if (v->count == STOPPED_MAX) /* the oldest belongs to no service any more, very likely */
+        drop_at(v, 0);
+    strv_add(v, name);
+    return true;
+}
+
+int declared_full(struct err *err)
+{
+    (void)err_set(err, ERR_CONFLICT, "the sandbox has %d services already", SERVICES_MAX);
+    return err_remedy(err, "Remove one, or give it the name of one, in whose place it comes.");
+}
+
 int declared_add(struct core *c, const struct sandbox *s, const struct service *spec,
                  struct err *err)
 {
     struct services list = { 0 };
-    AUTO(free) char *json = NULL;
-    const struct sandbox *now = registry_get(c->registry, &s->id);
-    int rc =
-        now ? read_row(now, &list, err) : err_set(err, ERR_NOT_FOUND, "no sandbox %s", s->id.text);
-    core_unref(now);
+    int rc = read_now(c, &s->id, &list, err);
     size_t at = 0;
     while (rc == 0 && at < list.count && !str_eq(list.items[at].name, spec->name))
         at++;
     if (rc == 0 && at == SERVICES_MAX)
-        rc = err_set(err, ERR_CAPACITY, "the sandbox has %d services already", SERVICES_MAX);
+        rc = declared_full(err);
     if (rc == 0) {
         if (at < list.count)
             shape_release(&service_shape, &list.items[at]);
         else
             list.count++;
         declared_copy(&list.items[at], spec);
-        rc = declared_to_json(list.items, list.count, &json, err);
+        (void)mark_stopped(&list.stopped, spec->name, false); /* it runs */
+        rc = write_row(c, &s->id, &list, err);
     }
-    if (rc == 0)
-        rc = store_set_services(c->p.store, &s->id, json, err);
-    if (rc == 0)
-        (void)registry_update(c->registry, &s->id, show_services, json); /* gone: nothing to show */
     services_release(&list);
     return rc;
+}
+
+int declared_stop(struct core *c, const struct sandbox *s, const char *name, bool stopped,
+                  struct err *err)
+{
+    struct services list = { 0 };
+    int rc = read_now(c, &s->id, &list, err);
+    if (rc == 0 && mark_stopped(&list.stopped, name, stopped))
+        rc = write_row(c, &s->id, &list, err);
+    services_release(&list);
+    return rc;
+}
+
+int declared_remove(struct core *c, const struct sandbox *s, const char *name, bool *ret_was,
+                    struct err *err)
+{
+    struct services list = { 0 };
+    int rc = read_now(c, &s->id, &list, err);
+    size_t at = 0;
+    while (at < list.count && !str_eq(list.items[at].name, name))
+        at++;
+    *ret_was = at < list.count;
+    if (*ret_was) {
+        shape_release(&service_shape, &list.items[at]);
+        list.count--;
+        memmove(list.items + at, list.items + at + 1, (list.count - at) * sizeof list.items[0]);
+    }
+    bool marked = mark_stopped(&list.stopped, name, false); /* nobody of that name is left */
+    if (rc == 0 && (*ret_was || marked))
+        rc = write_row(c, &s->id, &list, err);
+    services_release(&list);
+    return rc;
+}
+
+bool declared_in_file(struct core *c, const struct sandbox *s, const char *name)
+{
+    struct services list = { 0 };
+    struct err ignored; /* core_services tells of a wrong one */
+    bool found = false;
+    (void)read_file(c, s, &list, &ignored);
+    for (size_t i = 0; i < list.count; i++)
+        found = found || str_eq(list.items[i].name, name);
+    services_release(&list);
+    return found;
+}
+
+bool declared_stopped(const struct services *list, const char *name)
+{
+    for (size_t i = 0; i < list->stopped.count; i++)
+        if (str_eq(list->stopped.items[i], name))
+            return true;
+    return false;
 }

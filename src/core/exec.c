@@ -235,7 +235,7 @@ static void keep_if_listening(struct core *c, const struct sandbox *s, const str
     struct sandbox_id id;
     AUTO(free) char *cmd = core_argv_json(req->argv);
     core_service_name(req->argv, name);
-    keepers_free_name(c->keepers, s, cmd, name);
+    supervisor_free_name(c->supervisor, s, cmd, name);
     struct service spec = { .name = name,
                             .cmd = cmd,
                             .cwd = req->cwd ? (char *)(uintptr_t)req->cwd
@@ -251,7 +251,7 @@ static void keep_if_listening(struct core *c, const struct sandbox *s, const str
             log_warn("exec.not_kept", KV_STR("id", s->id.text), KV_ERR(&err));
         return;
     }
-    if (keepers_declare(c->keepers, s, &spec, &id, &err) < 0)
+    if (supervisor_declare(c->supervisor, s, &spec, &id, &err) < 0)
         log_warn("exec.not_declared", KV_STR("id", s->id.text), KV_ERR(&err));
     else
         log_info("exec.kept", KV_STR("id", s->id.text), KV_STR("service", name));
@@ -273,7 +273,7 @@ static int run(struct core *c, const struct sandbox *s, const struct core_exec *
                                 .flags = (req->stdin_text ? (uint32_t)SPAWN_STDIN : 0) |
                                          (req->detach ? (uint32_t)SPAWN_DETACH
                                                       : (uint32_t)SPAWN_KEEP_IF_LISTENING),
-                                .process = req->detach ? 0 : core_process_number() };
+                                .process = req->detach ? 0 : core_process_number(c) };
     int rc = core_spawn(c, s, &cmd, &t.fd, err);
     if (rc == 0)
         rc = converse(&t, err);

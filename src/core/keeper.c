@@ -3,10 +3,14 @@
  * Ends: output goes into a file of its own (<data>/processes/<sandbox>/<id>.out), then the record
  * is ended, then the agent may forget; a crash in between repeats it. Memory is given back once
  * nobody reads. Lost streams: an agent is asked by a thread of a small pool, one at a time for a
- * sandbox, so that one that is silent holds up nobody but its own sandbox. */
+ * sandbox, so that one that is silent holds up nobody but its own sandbox. Tied processes that
+ * nobody follows, and terminals that nobody looks at: ended by a pool of their own in the same way,
+ * one process at a time, so that sandboxes whose processes resist take turns with the others.
+ * Held ones whose reader does not come: let go. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +32,9 @@
 #define SILENT_RETRY_MS 5000
 #define ATTACH_WAIT_MS 3000
 #define KEEPER_IDLE_MS 60000
+#define RESISTS_MS 30000 /* what resisted its end is ended again */
 #define OUT_DIR_MODE 0700
+#define GIVE_BACK_BYTES (4 * MIB)
 #define OFFSET_MAX ((uint64_t)1 << 62) /* no process has written so much: its agent lies */
 
 /* --- files of output --- */
@@ -93,14 +99,30 @@ static int load_output(struct procs *t, struct proc *p, struct err *err)
 static void give_back_locked(struct procs *t, struct proc *p) REQUIRES(t->lock)
 {
     mu_held(&t->lock);
-    if (p->on_disk && p->followers == 0)
-        plog_release(&p->log);
+    if (!p->on_disk || p->followers > 0)
+        return;
+    t->freed += p->log.bytes;
+    plog_release(&p->log);
+}
+
+/* What lies between pieces that are still in use goes back to the system only when it is asked for;
+ * looking for it costs some milliseconds. */
+static void give_back(struct procs *t)
+{
+    mu_lock(&t->lock);
+    bool much = t->freed >= GIVE_BACK_BYTES;
+    if (much)
+        t->freed = 0;
+    mu_unlock(&t->lock);
+    if (much)
+        (void)malloc_trim(0);
 }
 
 int output_open(struct procs *t, struct proc *p, struct err *err)
 {
     mu_lock(&t->lock);
     p->followers++;
+    p->unwanted = false;
     mu_unlock(&t->lock);
     if (load_output(t, p, err) == 0)
         return 0;
@@ -111,10 +133,14 @@ int output_open(struct procs *t, struct proc *p, struct err *err)
 void output_close(struct procs *t, struct proc *p)
 {
     mu_lock(&t->lock);
-    p->followers--;
+    bool alone = --p->followers == 0 && p->info.tied && p->info.state == PROCESS_RUNNING;
     p->unseen_ms = clock_mono_ms();
+    p->alone_until_ms = p->unseen_ms + PROCESS_REFOLLOW_MS;
     give_back_locked(t, p);
+    bool much = t->freed >= GIVE_BACK_BYTES;
     mu_unlock(&t->lock);
+    if (alone || much)
+        procs_wake(t);
 }
 
 void output_remove(struct procs *t, const struct proc *p)
@@ -183,6 +209,36 @@ static void write_end(struct procs *t, struct proc *p)
         procs_prune(t, &p->info.sandbox, p->info.service);
     }
     core_process_ended(t->core, p);
+}
+
+/* --- one thread for a sandbox --- */
+
+/* false: there is one at it. */
+static bool begin_at(struct procs *t, struct busy *b, const struct sandbox_id *sandbox)
+{
+    bool at_it = false;
+    mu_lock(&t->lock);
+    for (size_t i = 0; i < b->count; i++)
+        at_it = at_it || sandbox_id_eq(&b->ids[i], sandbox);
+    if (!at_it) {
+        b->ids = reallocarray(b->ids, b->count + 1, sizeof *b->ids);
+        if (!b->ids)
+            abort();
+        b->ids[b->count++] = *sandbox;
+    }
+    mu_unlock(&t->lock);
+    return !at_it;
+}
+
+static void end_at(struct procs *t, struct busy *b, const struct sandbox_id *sandbox)
+{
+    mu_lock(&t->lock);
+    size_t i = 0;
+    while (i < b->count && !sandbox_id_eq(&b->ids[i], sandbox))
+        i++;
+    if (i < b->count)
+        b->ids[i] = b->ids[--b->count];
+    mu_unlock(&t->lock);
 }
 
 /* --- lost streams --- */
@@ -257,17 +313,6 @@ static void put_off(struct procs *t, const struct sandbox_id *sandbox, int64_t m
     mu_unlock(&t->lock);
 }
 
-static void end_asking(struct procs *t, const struct sandbox_id *sandbox)
-{
-    mu_lock(&t->lock);
-    size_t i = 0;
-    while (i < t->n_asked && !sandbox_id_eq(&t->asked[i], sandbox))
-        i++;
-    if (i < t->n_asked)
-        t->asked[i] = t->asked[--t->n_asked];
-    mu_unlock(&t->lock);
-}
-
 struct ask_job {
     struct procs *table;
     struct sandbox_id sandbox;
@@ -288,7 +333,7 @@ static void ask_job(void *arg)
     }
     if (a != ANSWER_DONE)
         put_off(t, &job->sandbox, later[a]);
-    end_asking(t, &job->sandbox);
+    end_at(t, &t->asked, &job->sandbox);
     procs_wake(t);
     free(job);
 }
@@ -297,26 +342,121 @@ static void ask_job(void *arg)
 static void begin_asking(struct procs *t, const struct sandbox_id *sandbox)
 {
     struct err err;
-    mu_lock(&t->lock);
-    bool at_it = false;
-    for (size_t i = 0; i < t->n_asked; i++)
-        at_it = at_it || sandbox_id_eq(&t->asked[i], sandbox);
-    if (!at_it) {
-        t->asked = reallocarray(t->asked, t->n_asked + 1, sizeof *t->asked);
-        if (!t->asked)
-            abort();
-        t->asked[t->n_asked++] = *sandbox;
-    }
-    mu_unlock(&t->lock);
-    if (at_it)
+    if (!begin_at(t, &t->asked, sandbox))
         return;
     struct ask_job *job = mem_new(1, sizeof *job);
     *job = (struct ask_job){ t, *sandbox };
     if (pool_run(t->askers, ask_job, job, &err) == 0)
         return;
     free(job); /* the backlog is full, or we are stopping */
-    end_asking(t, sandbox);
+    end_at(t, &t->asked, sandbox);
     put_off(t, sandbox, RETRY_MS);
+}
+
+/* --- what agents have and nobody knows of --- */
+
+static bool known(struct procs *t, const struct sandbox_id *sandbox, uint64_t number)
+{
+    bool found = false;
+    mu_lock(&t->lock);
+    for (size_t i = 0; i < t->count && !found; i++)
+        found = t->items[i]->info.number == number &&
+                sandbox_id_eq(&t->items[i]->info.sandbox, sandbox);
+    mu_unlock(&t->lock);
+    return found;
+}
+
+void keeper_end_unknown(struct procs *t)
+{
+    struct link *link = t->core->p.link;
+    uint64_t kept[LINK_KEPT_MAX];
+    struct sandbox_id id;
+    uint32_t what;
+    struct err ignored;
+    while (link_next_change(link, &id, &what)) {
+        size_t n =
+            what & LINK_CHANGE_PROCESSES ? link_processes(link, &id, kept, LINK_KEPT_MAX) : 0;
+        for (size_t i = 0; i < n; i++) {
+            /* One of this daemon's may be about to get its record. */
+            if (core_process_ours(t->core, kept[i]) || known(t, &id, kept[i]))
+                continue;
+            log_warn("process.unknown_ended", KV_STR("sandbox", id.text));
+            (void)link_forget_process(link, &id, kept[i], &ignored); /* gone: it will say so anew */
+        }
+    }
+}
+
+/* --- those that nobody follows and somebody should --- */
+
+struct end_job {
+    struct procs *table;
+    struct proc *proc;
+};
+
+static void end_job(void *arg)
+{
+    struct end_job *job = arg;
+    struct procs *t = job->table;
+    struct proc *p = job->proc;
+    struct err err;
+    mu_lock(&t->lock);
+    bool alone = p->followers == 0 && !t->stopping;
+    mu_unlock(&t->lock);
+    if (alone && core_end_process(t->core, p, &err) < 0)
+        log_warn("process.stays", KV_STR("id", p->info.id.text), KV_ERR(&err));
+    end_at(t, &t->ending, &p->info.sandbox);
+    procs_unref(t, p);
+    procs_wake(t);
+    free(job);
+}
+
+/* Unless one of its sandbox is being ended. */
+static void begin_ending(struct procs *t, struct proc *p)
+{
+    struct err err;
+    if (!begin_at(t, &t->ending, &p->info.sandbox))
+        return;
+    struct end_job *job = mem_new(1, sizeof *job);
+    *job = (struct end_job){ t, p };
+    mu_lock(&t->lock);
+    p->refs++;
+    p->alone_until_ms = clock_mono_ms() + RESISTS_MS; /* if it resists, or there is no thread */
+    bool terminal = p->unwanted;
+    mu_unlock(&t->lock);
+    if (terminal)
+        log_info("terminal.unseen", KV_STR("id", p->info.id.text));
+    if (pool_run(t->enders, end_job, job, &err) == 0)
+        return;
+    end_at(t, &t->ending, &p->info.sandbox);
+    procs_unref(t, p);
+    free(job);
+}
+
+/* Is it to be ended? *next falls to when it will be. */
+static bool alone(const struct proc *p, int64_t now, int64_t *next)
+{
+    if (!(p->info.tied || p->unwanted) || p->followers > 0 || p->info.state != PROCESS_RUNNING)
+        return false;
+    if (p->alone_until_ms > now && p->alone_until_ms - now < *next)
+        *next = p->alone_until_ms - now;
+    return p->alone_until_ms <= now;
+}
+
+/* --- held ones whose reader does not come --- */
+
+/* Goes on without it, if it is time; *next falls to when it will be. */
+static void let_go_locked(struct procs *t, struct proc *p, int64_t now, int64_t *next)
+    REQUIRES(t->lock)
+{
+    mu_held(&t->lock);
+    if (p->held_until_ms == 0)
+        return;
+    if (p->held_until_ms > now) {
+        *next = p->held_until_ms - now < *next ? p->held_until_ms - now : *next;
+        return;
+    }
+    p->held_until_ms = 0;
+    procs_hold_locked(t, p);
 }
 
 /* --- the rounds --- */
@@ -331,15 +471,19 @@ static struct proc *next_work(struct procs *t, const struct sandbox_id *after, i
     size_t i = after->text[0] ? procs_at_locked(t, after) : 0;
     for (; i < t->count && !found; i++) {
         struct proc *p = t->items[i];
-        if (p->work == PROC_NOTHING || (after->text[0] && sandbox_id_eq(&p->info.id, after)))
+        if (after->text[0] && sandbox_id_eq(&p->info.id, after))
             continue;
-        if (p->work == PROC_ATTACH && p->due_ms > now) {
+        let_go_locked(t, p, now, next);
+        bool end = !t->stopping && alone(p, now, next);
+        if (p->work == PROC_NOTHING && !end)
+            continue;
+        if (p->work == PROC_ATTACH && p->due_ms > now && !end) {
             if (p->due_ms - now < *next)
                 *next = p->due_ms - now;
             continue;
         }
         found = p;
-        *ret_work = p->work;
+        *ret_work = end ? PROC_END : p->work;
         p->refs++;
     }
     mu_unlock(&t->lock);
@@ -357,6 +501,8 @@ int64_t keeper_tick(void *ctx, int64_t mono_ms)
         after = p->info.id;
         if (work == PROC_FINISH)
             write_end(t, p);
+        else if (work == PROC_END)
+            begin_ending(t, p);
         else
             begin_asking(t, &p->info.sandbox); /* its end wakes us */
         mu_lock(&t->lock);
@@ -365,5 +511,6 @@ int64_t keeper_tick(void *ctx, int64_t mono_ms)
         mu_unlock(&t->lock);
         procs_unref(t, p);
     }
+    give_back(t);
     return next;
 }

@@ -31,9 +31,19 @@ static void replace(char **slot, const char *text)
     *slot = *text ? str_dup(text) : NULL;
 }
 
+/* Its processes were there before it moved. */
+static bool was_up(enum sandbox_state s)
+{
+    return s == SANDBOX_PAUSING || s == SANDBOX_STOPPING;
+}
+
 static void show_move(struct sandbox *row, void *ctx)
 {
     const struct shown *s = ctx;
+    if (row->state == SANDBOX_PAUSED || row->state == SANDBOX_RESUMING)
+        row->up_since_ms += s->now_ms - row->updated_at_ms;
+    else if (s->to == SANDBOX_RUNNING && !was_up(row->state))
+        row->up_since_ms = s->now_ms;
     row->state = s->to;
     row->updated_at_ms = s->now_ms;
     if (s->to == SANDBOX_STOPPED)
@@ -57,6 +67,15 @@ static void show_move(struct sandbox *row, void *ctx)
     }
 }
 
+/* It ended by itself: nobody has claimed it, so its end is complete before anybody can see it, and
+ * start it again. */
+static void bury(struct core *c, const struct sandbox *row, const char *why)
+{
+    core_died(c, &row->id, why);
+    supervisor_down(c->supervisor, &row->id);
+    link_forget(c->p.link, &row->id);
+}
+
 int core_fire(struct core *c, const struct sandbox *row, enum sandbox_event event,
               const struct store_move *m, const struct sandbox **ret, struct err *err)
 {
@@ -70,11 +89,15 @@ int core_fire(struct core *c, const struct sandbox *row, enum sandbox_event even
         return -1;
     if (FAULT("core.move.after"))
         log_warn("fault.played", KV_STR("point", "core.move.after"));
+    if (s.to == SANDBOX_STOPPED && (row->state == SANDBOX_RUNNING || row->state == SANDBOX_PAUSED))
+        bury(c, row, m && m->error_message ? m->error_message : "");
     (void)registry_update(c->registry, &row->id, show_move,
                           &s); /* there: nobody else removes a row */
     if (s.to == SANDBOX_RUNNING) {
         procs_awake(c->procs, &row->id);
-        keepers_awake(c->keepers, &row->id);
+        supervisor_awake(c->supervisor, &row->id);
+    } else if (s.to == SANDBOX_STOPPED) {
+        procs_asleep(c->procs, &row->id);
     }
     if (ret)
         *ret = registry_get(c->registry, &row->id);
@@ -324,7 +347,8 @@ int core_create(struct core *c, const struct caller *who, const struct core_crea
             return seen < 0 ? -1 : 0;
     }
     AUTO(free) char *services = NULL;
-    if (req->n_services && declared_to_json(req->services, req->n_services, &services, err) < 0)
+    if (req->n_services &&
+        declared_to_json(req->services, req->n_services, NULL, &services, err) < 0)
         return -1;
     bool there = project_there(c, who, req);
     if (core_engine_there(c, err) < 0 || (!there && core_admit(c, err) < 0))
@@ -362,6 +386,12 @@ static int look_why_frozen(struct core *c, const struct sandbox_id *id)
     return moved ? 1 : -1;
 }
 
+static void note_thaw(struct registry_live *live, void *ctx)
+{
+    const int64_t *ms = ctx;
+    live->start = (struct core_start){ .total = *ms, .engine = *ms };
+}
+
 /* One try to bring a settled row up. 1: somebody was faster, look again. */
 static int up_once(struct core *c, const struct caller *who, const struct sandbox *s,
                    struct err *err)
@@ -379,8 +409,12 @@ static int up_once(struct core *c, const struct caller *who, const struct sandbo
     if (rc < 0 && err->code == ERR_CONFLICT) {
         rc = 1;
     } else if (rc == 0 && mine && frozen) {
+        int64_t began = clock_mono_ms(), took;
         rc = core_thaw(c, mine, err);
-        if (rc < 0)
+        took = clock_mono_ms() - began + 1;
+        if (rc == 0)
+            registry_live_update(c->registry, &s->id, note_thaw, &took);
+        else
             rc = look_why_frozen(c, &s->id);
     } else if (rc == 0 && mine) {
         rc = core_bring_up(c, mine, err);
@@ -464,11 +498,11 @@ int core_stop(struct core *c, const struct caller *who, const struct sandbox_id 
         core_unref(s);
         if (lost)
             continue;
+        if (rc == 0)
+            core_slept(c, id, "somebody stopped it through the API");
         if (rc == 0 && mine)
             rc = core_bring_down(c, mine, ret, err);
         core_unref(mine);
-        if (rc == 0)
-            core_slept(c, id, "somebody stopped it through the API");
         if (rc == 0 && !*ret)
             return missing(id, err);
         return rc;

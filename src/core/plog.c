@@ -114,10 +114,10 @@ void plog_add(struct plog *l, enum exec_stream stream, uint64_t at, int64_t at_m
         drop_first(l);
 }
 
-size_t plog_read(const struct plog *l, uint64_t offset, void *data, size_t size,
-                 struct follow_chunk *ret)
+/* Index of the first chunk that ends behind offset. */
+static size_t first_behind(const struct plog *l, uint64_t offset)
 {
-    size_t lo = 0, hi = l->count; /* the first chunk that ends behind offset */
+    size_t lo = 0, hi = l->count;
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
         const struct plog_chunk *c = *slot(l, mid);
@@ -126,9 +126,16 @@ size_t plog_read(const struct plog *l, uint64_t offset, void *data, size_t size,
         else
             hi = mid;
     }
-    if (lo == l->count)
+    return lo;
+}
+
+size_t plog_read(const struct plog *l, uint64_t offset, void *data, size_t size,
+                 struct follow_chunk *ret)
+{
+    size_t i = first_behind(l, offset);
+    if (i == l->count)
         return 0;
-    const struct plog_chunk *c = *slot(l, lo);
+    const struct plog_chunk *c = *slot(l, i);
     size_t skip = offset > c->at ? (size_t)(offset - c->at) : 0;
     size_t n = c->len - skip < size ? c->len - skip : size;
     memcpy(data, c->data + skip, n);
@@ -136,6 +143,18 @@ size_t plog_read(const struct plog *l, uint64_t offset, void *data, size_t size,
     ret->offset = c->at + skip;
     ret->at_ms = c->at_ms;
     return n;
+}
+
+bool plog_full(const struct plog *l, uint64_t offset)
+{
+    size_t i = first_behind(l, offset);
+    if (i == l->count)
+        return false;
+    /* A chunk is never more than half empty, or of the smallest size. */
+    uint64_t unread = l->next - (*slot(l, i))->at;
+    uint64_t overhead =
+        unread + (l->count - i) * (sizeof(struct plog_chunk) + sizeof(void *) + CHUNK_MIN);
+    return overhead > PROCESS_OUTPUT_KEEP / 4 * 3; /* one more read fits above it */
 }
 
 void plog_release(struct plog *l)

@@ -21,6 +21,8 @@ void plog_add(struct plog *l, enum exec_stream stream, uint64_t at, int64_t at_m
  * there yet. */
 size_t plog_read(const struct plog *l, uint64_t offset, void *data, size_t size,
                  struct follow_chunk *ret);
+/* Would more of it soon drop what a reader at `offset` has not read? */
+bool plog_full(const struct plog *l, uint64_t offset);
 void plog_release(struct plog *l); /* empty afterwards; next stays */
 /* As bytes for a file, and back into an empty one. ERR_INTERNAL: no such bytes. */
 void plog_save(const struct plog *l, struct buf *b);

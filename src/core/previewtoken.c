@@ -12,6 +12,7 @@
 #include "base/limits.h"
 #include "base/str.h"
 #include "inside.h"
+#include "wire/base64.h"
 #include "wire/json.h"
 
 #define AUDIENCE "sandbox-preview"
@@ -22,48 +23,13 @@ static int refuse(struct err *err, const char *reason)
     return err_set(err, ERR_UNAUTHORIZED, "%s", reason);
 }
 
-static int letter(char c)
-{
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    return c == '-' ? 62 : c == '_' ? 63 : -1;
-}
-
-/* Base64url without padding (RFC 7515, appendix C), canonical: no bits are left over. -1: it is
- * not. */
-static ssize_t decode64(const char *text, size_t len, uint8_t *out, size_t size)
-{
-    uint32_t bits = 0;
-    unsigned have = 0;
-    size_t n = 0;
-    for (size_t i = 0; i < len; i++) {
-        int v = letter(text[i]);
-        if (v < 0)
-            return -1;
-        bits = bits << 6 | (uint32_t)v;
-        have += 6;
-        if (have >= 8) {
-            have -= 8;
-            if (n == size)
-                return -1;
-            out[n++] = (uint8_t)(bits >> have);
-        }
-    }
-    if (have >= 6 || (bits & ((1u << have) - 1)) != 0)
-        return -1;
-    return (ssize_t)n;
-}
-
 static int part_json(const char *text, size_t len, struct json **ret)
 {
-    uint8_t out[PREVIEWTOKEN_MAX];
+    AUTO(buf) struct buf out = BUF_INIT(PREVIEWTOKEN_MAX);
     struct err ignored; /* one answer for whatever is wrong with a token */
-    ssize_t n = decode64(text, len, out, sizeof out);
-    return n <= 0 ? -1 : json_parse((const char *)out, (size_t)n, ret, &ignored);
+    if (base64url_decode(text, len, &out, &ignored) < 0)
+        return -1;
+    return json_parse(buf_str(&out), out.len, ret, &ignored);
 }
 
 /* The secret of that kid in "kid=secret,kid=secret". */
@@ -86,16 +52,18 @@ static const char *secret_of(const char *list, const char *kid, size_t *ret_len)
 static bool signed_right(struct core *c, const char *token, size_t signed_len,
                          const char *signature, const struct json *head)
 {
-    uint8_t want[DIGEST_BYTES], got[DIGEST_BYTES];
+    uint8_t want[DIGEST_BYTES];
     size_t secret_len = 0;
     const char *alg = json_text(json_key(head, "alg")), *kid = json_text(json_key(head, "kid"));
     if (!alg || !str_eq(alg, "HS256") || !kid || json_key(head, "crit"))
         return false;
     const char *secret = secret_of(c->p.config->preview_secrets, kid, &secret_len);
-    if (!secret || decode64(signature, strlen(signature), got, sizeof got) != DIGEST_BYTES)
+    if (!secret)
         return false;
+    AUTO(buf) struct buf text = BUF_INIT(2 * DIGEST_BYTES);
     digest_hmac(secret, secret_len, token, signed_len, want);
-    return mem_equal_ct(want, got, sizeof want);
+    base64url_encode(&text, want, sizeof want);
+    return strlen(signature) == text.len && mem_equal_ct(buf_str(&text), signature, text.len);
 }
 
 static bool meant_for_us(const struct json *aud)

@@ -1,4 +1,4 @@
-/* What owners do with kept processes: start, list, signal, feed, resize, remove, follow. Ownership
+/* What owners do with kept processes: start, list, signal, feed, resize, remove. Ownership
  * is the sandbox's: every call begins with its row. */
 #include "core/process.h"
 
@@ -23,11 +23,10 @@
 #include "wire/frames.h"
 #include "wire/json.h"
 
-#define FEED_CHUNK (32 * KIB)
 #define STARTED_WAIT_MS 5000
 #define READY_WAIT_MS 3000
-#define END_WAIT_MS \
-    1000 /* for the stream to take a TERM, and beyond the grace; then KILL overtakes */
+/* For the stream to take a TERM, and beyond the grace; then KILL overtakes. */
+#define END_WAIT_MS 1000
 
 const char *process_state_name(enum process_state s)
 {
@@ -47,7 +46,7 @@ void process_release(struct process *p)
     p->argv = p->cwd = p->service = NULL;
 }
 
-static void copy_info(struct procs *t, struct proc *p, struct process *ret)
+void process_copy(struct procs *t, struct proc *p, struct process *ret)
 {
     mu_lock(&t->lock);
     *ret = p->info;
@@ -57,9 +56,9 @@ static void copy_info(struct procs *t, struct proc *p, struct process *ret)
     ret->service = p->info.service ? str_dup(p->info.service) : NULL;
 }
 
-/* The proc with a reference, when the sandbox is the caller's. */
-static struct proc *find(struct core *c, const struct caller *who, const struct sandbox_id *sandbox,
-                         const struct sandbox_id *id, struct err *err)
+struct proc *process_find(struct core *c, const struct caller *who,
+                          const struct sandbox_id *sandbox, const struct sandbox_id *id,
+                          struct err *err)
 {
     const struct sandbox *s = core_own_row(c, who, sandbox, err);
     if (!s)
@@ -84,11 +83,14 @@ char *core_argv_json(const struct strv *argv)
     return buf_take(&b);
 }
 
-uint64_t core_process_number(void)
+uint64_t core_process_number(struct core *c)
 {
-    uint64_t n;
-    random_bytes(&n, sizeof n);
-    return (n >> 1) | 1; /* fits SQLite's integers, is not 0 */
+    return c->boot | atomic_fetch_add(&c->numbered, 1);
+}
+
+bool core_process_ours(const struct core *c, uint64_t number)
+{
+    return (number & ~(uint64_t)UINT32_MAX) == c->boot;
 }
 
 static int add_record(struct core *c, const struct sandbox *s, const struct process_spec *spec,
@@ -98,6 +100,7 @@ static int add_record(struct core *c, const struct sandbox *s, const struct proc
                             .epoch = s->epoch,
                             .number = number,
                             .pty = spec->cols != 0,
+                            .tied = spec->tied,
                             .started_at_ms = clock_wall_ms() };
     sandbox_id_new(&info.id);
     info.argv = core_argv_json(spec->argv);
@@ -114,6 +117,7 @@ static int add_record(struct core *c, const struct sandbox *s, const struct proc
                                  .cwd = info.cwd,
                                  .service = info.service,
                                  .pty = info.pty,
+                                 .tied = info.tied,
                                  .started_at_ms = info.started_at_ms };
     int rc = store_process_add(c->p.store, &row, err);
     free(row.state);
@@ -193,7 +197,7 @@ static int start_in(struct core *c, const struct sandbox *s, const struct proces
                                 .flags = (uint32_t)SPAWN_KEEP |
                                          (spec->cols ? (uint32_t)SPAWN_PTY : 0) |
                                          (spec->stdin_open ? (uint32_t)SPAWN_STDIN : 0),
-                                .process = core_process_number(),
+                                .process = core_process_number(c),
                                 .cols = spec->cols,
                                 .rows = spec->rows };
     struct proc *p;
@@ -201,7 +205,10 @@ static int start_in(struct core *c, const struct sandbox *s, const struct proces
         return -1;
     mu_lock(&c->procs->lock);
     p->eof = !spec->stdin_open && !spec->cols;
+    p->held_until_ms = spec->hold ? clock_mono_ms() + PROCESS_HOLD_MS : 0;
     mu_unlock(&c->procs->lock);
+    if (spec->tied || spec->hold)
+        procs_wake(c->procs); /* somebody is to come, and soon */
     int rc = core_spawn(c, s, &cmd, &fd, err);
     if (rc == 0 && FAULT("core.process.spawned")) {
         (void)close(fd);
@@ -232,7 +239,7 @@ int core_process_start_in(struct core *c, const struct sandbox *s, const struct 
     struct proc *p;
     if (start_in(c, s, spec, &p, err) < 0)
         return -1;
-    copy_info(c->procs, p, ret);
+    process_copy(c->procs, p, ret);
     procs_unref(c->procs, p);
     return 0;
 }
@@ -285,10 +292,10 @@ int core_process_adopt(struct core *c, const struct sandbox *s, const struct pro
 int core_process_get(struct core *c, const struct caller *who, const struct sandbox_id *sandbox,
                      const struct sandbox_id *id, struct process *ret, struct err *err)
 {
-    struct proc *p = find(c, who, sandbox, id, err);
+    struct proc *p = process_find(c, who, sandbox, id, err);
     if (!p)
         return -1;
-    copy_info(c->procs, p, ret);
+    process_copy(c->procs, p, ret);
     procs_unref(c->procs, p);
     return 0;
 }
@@ -305,7 +312,7 @@ int core_process_list(struct core *c, const struct caller *who, const struct san
     *ret = mem_new(n, sizeof **ret);
     *ret_count = n;
     for (size_t i = 0; i < n; i++) {
-        copy_info(c->procs, list[i], &(*ret)[i]);
+        process_copy(c->procs, list[i], &(*ret)[i]);
         procs_unref(c->procs, list[i]);
     }
     free(list);
@@ -349,7 +356,7 @@ static int begin_act(struct core *c, const struct caller *who, struct proc *p, s
 int core_process_signal(struct core *c, const struct caller *who, const struct sandbox_id *sandbox,
                         const struct sandbox_id *id, uint32_t signal, bool tree, struct err *err)
 {
-    struct proc *p = find(c, who, sandbox, id, err);
+    struct proc *p = process_find(c, who, sandbox, id, err);
     if (!p)
         return -1;
     int rc = begin_act(c, who, p, err);
@@ -423,16 +430,23 @@ static int feed(struct core *c, struct proc *p, const void *data, size_t len, bo
                 size_t *ret_taken, struct err *err)
 {
     int64_t deadline = clock_mono_ms() + PROCESS_FEED_MS;
+    mu_lock(&c->procs->lock);
+    bool closed = p->eof;
+    mu_unlock(&c->procs->lock);
+    if (closed && eof && len == 0) /* closing it twice is fine */
+        return 0;
     AUTO(fd) int fd = take_feed(c, p, true, deadline, err);
     int rc = fd < 0 ? -1 : 0;
     while (rc == 0 && *ret_taken < len) {
-        size_t n = len - *ret_taken < FEED_CHUNK ? len - *ret_taken : FEED_CHUNK;
+        size_t n = len - *ret_taken < PROCESS_FEED_PIECE ? len - *ret_taken : PROCESS_FEED_PIECE;
         rc = send_frame(fd, FRAME_STDIN, (const char *)data + *ret_taken, n, deadline, err);
         if (rc == 0)
             *ret_taken += n;
     }
-    if (rc == 0 && eof)
-        rc = send_frame(fd, FRAME_EOF, NULL, 0, deadline, err);
+    /* One that ended on what it got took all of it. */
+    if (rc == 0 && eof && send_frame(fd, FRAME_EOF, NULL, 0, deadline, err) < 0 &&
+        (len == 0 || err->code != ERR_CONFLICT))
+        rc = -1;
     if (fd >= 0)
         give_feed(c, p, eof && rc == 0);
     if (rc < 0 && err->code == ERR_TIMEOUT) /* who goes on must know where */
@@ -446,7 +460,7 @@ int core_process_feed(struct core *c, const struct caller *who, const struct san
                       size_t *ret_taken, struct err *err)
 {
     *ret_taken = 0;
-    struct proc *p = find(c, who, sandbox, id, err);
+    struct proc *p = process_find(c, who, sandbox, id, err);
     if (!p)
         return -1;
     int rc = begin_act(c, who, p, err);
@@ -463,7 +477,7 @@ int core_process_resize(struct core *c, const struct caller *who, const struct s
 {
     int64_t deadline = clock_mono_ms() + PROCESS_FEED_MS;
     uint8_t size[4];
-    struct proc *p = find(c, who, sandbox, id, err);
+    struct proc *p = process_find(c, who, sandbox, id, err);
     if (!p)
         return -1;
     int rc = p->info.pty ? 0 : err_set(err, ERR_CONFLICT, "the process has no terminal");
@@ -517,79 +531,10 @@ int core_end_process(struct core *c, struct proc *p, struct err *err)
 int core_process_remove(struct core *c, const struct caller *who, const struct sandbox_id *sandbox,
                         const struct sandbox_id *id, struct err *err)
 {
-    struct proc *p = find(c, who, sandbox, id, err);
+    struct proc *p = process_find(c, who, sandbox, id, err);
     if (!p)
         return -1;
     int rc = procs_remove(c->procs, p, err);
     procs_unref(c->procs, p);
     return rc;
-}
-
-/* --- follow --- */
-
-struct follow {
-    struct core *core;
-    struct proc *proc;
-};
-
-int core_follow(struct core *c, const struct caller *who, const struct sandbox_id *sandbox,
-                const struct sandbox_id *id, struct follow **ret, struct err *err)
-{
-    struct proc *p = find(c, who, sandbox, id, err);
-    if (!p)
-        return -1;
-    if (output_open(c->procs, p, err) < 0) {
-        procs_unref(c->procs, p);
-        return -1;
-    }
-    *ret = mem_new(1, sizeof **ret);
-    **ret = (struct follow){ c, p };
-    return 0;
-}
-
-void follow_free(struct follow *f)
-{
-    if (!f)
-        return;
-    output_close(f->core->procs, f->proc);
-    procs_unref(f->core->procs, f->proc);
-    free(f);
-}
-
-int follow_next(struct follow *f, uint64_t offset, void *data, size_t size, int64_t deadline_ms,
-                struct follow_chunk *ret, struct err *err)
-{
-    struct procs *t = f->core->procs;
-    struct proc *p = f->proc;
-    *ret = (struct follow_chunk){ .offset = offset };
-    bool in_time = true;
-    mu_lock(&t->lock);
-    for (;;) {
-        ret->len = plog_read(&p->log, offset, data, size, ret);
-        if (ret->len > 0) {
-            ret->lost = ret->offset - offset;
-            break;
-        }
-        if (p->gone || p->info.state != PROCESS_RUNNING) {
-            ret->ended = true;
-            ret->lost = p->info.bytes > offset ? p->info.bytes - offset : 0;
-            break;
-        }
-        if (!in_time)
-            break;
-        in_time = cond_wait_until(&p->changed, &t->lock, deadline_ms);
-    }
-    mu_unlock(&t->lock);
-    (void)err; /* memory only: nothing can fail today; a reader of files may one day */
-    return 0;
-}
-
-void follow_process(struct follow *f, struct process *ret)
-{
-    struct procs *t = f->core->procs;
-    copy_info(t, f->proc, ret);
-    mu_lock(&t->lock);
-    if (f->proc->gone && ret->state == PROCESS_RUNNING) /* removed under its reader */
-        ret->state = PROCESS_LOST;
-    mu_unlock(&t->lock);
 }

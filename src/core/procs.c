@@ -8,7 +8,9 @@
  *
  * Recovery: the agent's ring and exit status survive us. At start every record without an end is
  * asked for again; an agent that does not know the number, or a sandbox that has been stopped
- * since, means LOST. */
+ * since, means LOST. The other way round, a process that an earlier daemon left without a record
+ * (it was killed before a command that listens could be made a service) is ended: nobody else could
+ * ever see it. */
 #include "procs.h"
 
 #include <errno.h>
@@ -103,6 +105,36 @@ struct proc *procs_find(struct procs *t, const struct sandbox_id *sandbox,
     return p;
 }
 
+bool procs_said(struct procs *t, const struct sandbox_id *sandbox, const struct sandbox_id *id,
+                const char *text, uint64_t *from)
+{
+    char data[SERVICE_LOG_MAX + 8 * KIB]; /* the end of what was searched, and the next piece */
+    size_t len = strlen(text), held = 0;
+    bool said = false;
+    struct proc *p = procs_find(t, sandbox, id);
+    if (!p)
+        return false;
+    mu_lock(&t->lock);
+    for (;;) {
+        struct follow_chunk c;
+        size_t n = plog_read(&p->log, *from + held, data + held, sizeof data - held, &c);
+        if (n == 0)
+            break;
+        said = c.offset > *from + held;
+        held += n;
+        said = said || memmem(data, held, text, len);
+        if (said)
+            break;
+        size_t keep = held < len - 1 ? held : len - 1;
+        memmove(data, data + held - keep, keep);
+        *from += held - keep;
+        held = keep;
+    }
+    mu_unlock(&t->lock);
+    procs_unref(t, p);
+    return said;
+}
+
 static void free_proc(struct proc *p)
 {
     auto_fd(&p->fd);
@@ -130,6 +162,7 @@ struct proc *procs_add(struct procs *t, const struct process *info)
     p->refs = 2; /* the table's and the caller's */
     p->in = (struct buf)BUF_INIT(IN_MAX);
     p->unseen_ms = clock_mono_ms();
+    p->alone_until_ms = p->unseen_ms + PROCESS_FOLLOW_MS;
     cond_init(&p->changed);
     mu_lock(&t->lock);
     add_locked(t, p);
@@ -146,6 +179,7 @@ void procs_forget(struct procs *t, struct proc *p)
     p->gone = true;
     if (p->fd >= 0)
         (void)shutdown(p->fd, SHUT_RDWR); /* the loop lets go of it, whatever the agent does */
+    procs_hold_locked(t, p);
     cond_broadcast(&p->changed);
     mu_unlock(&t->lock);
     if (there)
@@ -243,6 +277,26 @@ static bool on_frame_locked(struct procs *t, struct proc *p, const struct frame 
     return true;
 }
 
+static void listen_locked(struct procs *t, struct proc *p) REQUIRES(t->lock)
+{
+    struct epoll_event ev = { .events = EPOLLIN | EPOLLRDHUP, .data.ptr = p };
+    if (epoll_ctl(t->epoll, EPOLL_CTL_ADD, p->fd, &ev) < 0)
+        abort(); /* out of kernel memory: crash-only */
+}
+
+/* The stream is taken out of the set, not only muted: its end must not be read before what came
+ * ahead of it. */
+void procs_hold_locked(struct procs *t, struct proc *p)
+{
+    mu_held(&t->lock);
+    bool hold = !p->gone && p->fd >= 0 && plog_full(&p->log, follow_held_locked(t, p));
+    if (hold && !p->held)
+        (void)epoll_ctl(t->epoll, EPOLL_CTL_DEL, p->fd, NULL); /* it is there */
+    else if (!hold && p->held && p->fd >= 0)
+        listen_locked(t, p);
+    p->held = hold;
+}
+
 /* false: the stream is of no more use. */
 static bool take_in(struct procs *t, struct proc *p)
 {
@@ -266,6 +320,8 @@ static bool take_in(struct procs *t, struct proc *p)
         at += got > 0 ? size : 0;
     }
     good = good && p->info.state == PROCESS_RUNNING;
+    if (good)
+        procs_hold_locked(t, p);
     mu_unlock(&t->lock);
     buf_drop(&p->in, at);
     return good;
@@ -273,10 +329,12 @@ static bool take_in(struct procs *t, struct proc *p)
 
 static void drop_stream(struct procs *t, struct proc *p)
 {
-    (void)epoll_ctl(t->epoll, EPOLL_CTL_DEL, p->fd, NULL); /* closing would do it too */
     mu_lock(&t->lock);
+    /* Closing is not enough while a feeder has a copy. Not there: it is held. */
+    (void)epoll_ctl(t->epoll, EPOLL_CTL_DEL, p->fd, NULL);
     auto_fd(&p->fd);
     p->fd = -1;
+    p->held = false;
     if (p->info.state == PROCESS_RUNNING) {
         p->work = PROC_ATTACH;
         p->due_ms = clock_mono_ms() + RETRY_MS;
@@ -297,9 +355,14 @@ static void *loop_main(void *arg)
         if (n < 0 && errno != EINTR)
             abort();
         for (int i = 0; i < n; i++) {
-            struct proc *p = ev[i].data.ptr;
+            void *of = ev[i].data.ptr;
+            struct proc *p = of;
             if (!p)
                 return NULL; /* stop_fd */
+            if (of == t) {
+                keeper_end_unknown(t);
+                continue;
+            }
             if (!take_in(t, p)) {
                 drop_stream(t, p);
                 procs_unref(t, p); /* the loop's */
@@ -312,15 +375,18 @@ static void *loop_main(void *arg)
 void procs_take_stream(struct procs *t, struct proc *p, int fd)
 {
     mu_lock(&t->lock);
+    if (p->info.state != PROCESS_RUNNING) { /* lost with its sandbox while it was asked for */
+        mu_unlock(&t->lock);
+        (void)close(fd);
+        return;
+    }
     p->fd = fd;
     p->refs++;
     p->work = PROC_NOTHING;
     if (p->gone)
         (void)shutdown(fd, SHUT_RDWR); /* removed while it was asked for */
     cond_broadcast(&p->changed);
-    struct epoll_event ev = { .events = EPOLLIN | EPOLLRDHUP, .data.ptr = p };
-    if (epoll_ctl(t->epoll, EPOLL_CTL_ADD, fd, &ev) < 0)
-        abort(); /* out of kernel memory: crash-only */
+    listen_locked(t, p);
     mu_unlock(&t->lock);
 }
 
@@ -336,6 +402,7 @@ static void load_record(struct procs *t, struct store_process *r)
                             .epoch = r->epoch,
                             .number = r->number,
                             .pty = r->pty,
+                            .tied = r->tied,
                             .exit_code = r->exit_code,
                             .signal = r->signal,
                             .timed_out = r->timed_out,
@@ -367,10 +434,13 @@ int procs_new(struct core *c, const char *data_dir, struct procs **ret, struct e
     t->dir = buf_take(&dir);
     mu_init(&t->lock, MU_PROC);
     t->askers = pool_new("askers", ASKERS_MAX, ASKERS_BACKLOG, ASKER_IDLE_MS);
+    t->enders = pool_new("enders", ENDERS_MAX, ASKERS_BACKLOG, ASKER_IDLE_MS);
     t->epoll = epoll_create1(EPOLL_CLOEXEC);
     t->stop_fd = eventfd(0, EFD_CLOEXEC);
     struct epoll_event ev = { .events = EPOLLIN, .data.ptr = NULL };
-    if (t->epoll < 0 || t->stop_fd < 0 || epoll_ctl(t->epoll, EPOLL_CTL_ADD, t->stop_fd, &ev) < 0)
+    struct epoll_event news = { .events = EPOLLIN, .data.ptr = t };
+    if (t->epoll < 0 || t->stop_fd < 0 || epoll_ctl(t->epoll, EPOLL_CTL_ADD, t->stop_fd, &ev) < 0 ||
+        epoll_ctl(t->epoll, EPOLL_CTL_ADD, link_changes_fd(c->p.link), &news) < 0)
         abort(); /* descriptors are plentiful at start */
     for (size_t i = 0; i < count; i++) {
         load_record(t, &rows[i]);
@@ -401,6 +471,7 @@ void procs_stop(struct procs *t)
     mu_unlock(&t->lock);
     worker_stop(t->keeper);
     pool_stop(t->askers); /* those at work hand their streams over, or give up */
+    pool_stop(t->enders);
     if (t->loop) {
         uint64_t one = 1;
         if (write(t->stop_fd, &one, sizeof one) != sizeof one)
@@ -417,7 +488,8 @@ void procs_free(struct procs *t)
     for (size_t i = 0; i < t->count; i++)
         free_proc(t->items[i]);
     free(t->items);
-    free(t->asked);
+    free(t->asked.ids);
+    free(t->ending.ids);
     auto_fd(&t->epoll);
     auto_fd(&t->stop_fd);
     mu_release(&t->lock);
@@ -439,6 +511,19 @@ void procs_awake(struct procs *t, const struct sandbox_id *sandbox)
     for (size_t i = 0; i < t->count; i++)
         if (t->items[i]->work == PROC_ATTACH && sandbox_id_eq(&t->items[i]->info.sandbox, sandbox))
             t->items[i]->due_ms = 0;
+    mu_unlock(&t->lock);
+    procs_wake(t);
+}
+
+void procs_asleep(struct procs *t, const struct sandbox_id *sandbox)
+{
+    mu_lock(&t->lock);
+    for (size_t i = 0; i < t->count; i++) {
+        struct proc *p = t->items[i];
+        if (p->work == PROC_ATTACH && p->info.state == PROCESS_RUNNING &&
+            sandbox_id_eq(&p->info.sandbox, sandbox))
+            procs_ended_locked(t, p, PROCESS_LOST);
+    }
     mu_unlock(&t->lock);
     procs_wake(t);
 }
@@ -486,33 +571,22 @@ void procs_prune(struct procs *t, const struct sandbox_id *sandbox, const char *
     free(list);
 }
 
-static struct proc *next_unseen(struct procs *t, int64_t before_ms)
-{
-    struct proc *found = NULL;
-    mu_lock(&t->lock);
-    for (size_t i = 0; i < t->count && !found; i++) {
-        struct proc *p = t->items[i];
-        if (!p->info.pty || p->info.state != PROCESS_RUNNING || p->followers > 0 ||
-            p->unseen_ms > before_ms)
-            continue;
-        found = p;
-        p->unseen_ms = clock_mono_ms(); /* not again this round; in a later one, if it resists */
-        p->refs++;
-    }
-    mu_unlock(&t->lock);
-    return found;
-}
-
 void procs_end_unseen(struct procs *t, int64_t idle_ms)
 {
-    struct proc *p;
-    struct err err;
-    while ((p = next_unseen(t, clock_mono_ms() - idle_ms))) {
-        log_info("terminal.unseen", KV_STR("id", p->info.id.text));
-        if (core_end_process(t->core, p, &err) < 0)
-            log_warn("terminal.stays", KV_STR("id", p->info.id.text), KV_ERR(&err));
-        procs_unref(t, p);
+    const int64_t now = clock_mono_ms();
+    bool any = false;
+    mu_lock(&t->lock);
+    for (size_t i = 0; i < t->count; i++) {
+        struct proc *p = t->items[i];
+        if (!p->info.pty || p->info.state != PROCESS_RUNNING || p->followers > 0 || p->unwanted ||
+            p->unseen_ms > now - idle_ms)
+            continue;
+        p->unwanted = any = true;
+        p->alone_until_ms = now;
     }
+    mu_unlock(&t->lock);
+    if (any)
+        procs_wake(t);
 }
 
 int procs_drop(struct procs *t, const struct sandbox_id *sandbox, struct err *err)

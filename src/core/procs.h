@@ -18,9 +18,16 @@ void procs_free(struct procs *p);
 int procs_drop(struct procs *p, const struct sandbox_id *sandbox, struct err *err);
 /* The sandbox runs (again): streams that could not be had while it was frozen can be now. */
 void procs_awake(struct procs *p, const struct sandbox_id *sandbox);
+/* The sandbox has stopped: what nobody has a stream of is lost. The other streams end by
+ * themselves. */
+void procs_asleep(struct procs *p, const struct sandbox_id *sandbox);
 /* The record without its texts; false: there is none. */
 bool procs_peek(struct procs *p, const struct sandbox_id *sandbox, const struct sandbox_id *id,
                 struct process *ret);
+/* Has it written the text, at or behind *from? *from moves on; 0 at first. What has left the ring
+ * unseen counts as having said it. */
+bool procs_said(struct procs *p, const struct sandbox_id *sandbox, const struct sandbox_id *id,
+                const char *text, uint64_t *from);
 /* Number of those that run. Detached from any client, they are work under way. */
 uint32_t procs_running(struct procs *p, const struct sandbox_id *sandbox);
 /* Those among them that are no services. */

@@ -18,6 +18,7 @@
 #define TOUCH_BATCH 256
 #define CRASH_LOOP_MS 120000 /* deaths closer together than this belong to one loop */
 #define CRASH_LOOP_DEATHS 4
+#define SIGNAL_ENDS_MS 60000              /* a signal is the cause of an end for so long */
 #define DEAF_MS 20000                     /* an agent that lives redials every half second */
 #define IDEM_KEEP_MS (48LL * 3600 * 1000) /* P-2 promises 24 h */
 
@@ -28,15 +29,35 @@ static void container_name(const struct sandbox_id *id, char out[2 + ID_LEN + 1]
     sandbox_id_lower(id, out + 2);
 }
 
-/* Why a container that should run does not, for people. */
-static void ended_why(const struct runtime_container *box, char *out, size_t size)
+static void note_signalled(struct registry_live *live, void *ctx)
 {
+    (void)ctx;
+    live->signalled_at_ms = clock_mono_ms();
+}
+
+void core_signalled(struct core *c, const struct sandbox_id *id)
+{
+    registry_live_update(c->registry, id, note_signalled, NULL);
+}
+
+/* The engine's word of memory is true of any process in it since the start, so who ended it by hand
+ * comes first. */
+void core_ended_why(struct core *c, const struct sandbox_id *id,
+                    const struct runtime_container *box, char out[ENDED_WHY_MAX])
+{
+    struct registry_live live = { 0 };
+    (void)registry_live(c->registry, id, &live);
+    bool by_hand = live.signalled_at_ms && clock_mono_ms() - live.signalled_at_ms < SIGNAL_ENDS_MS;
     if (!box)
-        (void)snprintf(out, size, "the container was removed from outside");
+        (void)snprintf(out, ENDED_WHY_MAX, "the container was removed from outside");
+    else if (by_hand)
+        (void)snprintf(out, ENDED_WHY_MAX,
+                       "the container ended with exit code %d: by hand, outside of the API",
+                       box->exit_code);
     else if (box->oom_killed)
-        (void)snprintf(out, size, "out of memory: the sandbox reached its memory limit");
+        (void)snprintf(out, ENDED_WHY_MAX, "out of memory: the sandbox reached its memory limit");
     else
-        (void)snprintf(out, size, "the container ended with exit code %d", box->exit_code);
+        (void)snprintf(out, ENDED_WHY_MAX, "the container ended with exit code %d", box->exit_code);
 }
 
 static bool box_up(const struct runtime_container *box)
@@ -52,10 +73,18 @@ static bool box_is(const struct runtime_container *box, const struct sandbox *ro
 static void note_death(struct registry_live *live, void *ctx)
 {
     int64_t now = clock_mono_ms();
-    (void)ctx;
     live->deaths =
         live->died_at_ms && now - live->died_at_ms < CRASH_LOOP_MS ? live->deaths + 1 : 1;
     live->died_at_ms = now;
+    live->died_wall_ms = clock_wall_ms();
+    (void)str_copy(live->died_why, sizeof live->died_why, ctx);
+}
+
+void core_died(struct core *c, const struct sandbox_id *id, const char *why)
+{
+    char text[ENDED_WHY_MAX];
+    (void)str_copy(text, sizeof text, why);
+    registry_live_update(c->registry, id, note_death, text);
 }
 
 int core_check_crash_loop(struct core *c, const struct sandbox *row, struct err *err)
@@ -88,9 +117,9 @@ static int by_hand(struct core *c, const struct sandbox *row, bool frozen, struc
     if (still) {
         log_warn(frozen ? "sandbox.frozen_by_hand" : "sandbox.thawed_by_hand",
                  KV_STR("id", row->id.text));
-        rc = frozen ? core_freeze(c, mine, err) : core_thaw(c, mine, err);
-        if (rc == 0 && frozen)
+        if (frozen)
             core_slept(c, &row->id, "frozen by hand, outside of the API");
+        rc = frozen ? core_freeze(c, mine, err) : core_thaw(c, mine, err);
     } else if (core_fire(c, mine, SANDBOX_ON_FAILED, NULL, NULL, &why) < 0) {
         registry_disown(c->registry, &row->id);
     }
@@ -152,16 +181,13 @@ static int row_running(struct core *c, const struct sandbox *row,
             return by_hand(c, row, false, err);
         return deaf(c, row) ? end_deaf(c, row, err) : 0;
     }
-    char why[160];
-    ended_why(box, why, sizeof why);
+    char why[ENDED_WHY_MAX];
+    core_ended_why(c, &row->id, box, why);
     /* The epoch guards against a stop and a start between our look at the row and at the container.
      */
     struct store_move m = { .error_message = why, .if_epoch = row->epoch };
     if (core_fire(c, row, SANDBOX_ON_EXITED, &m, NULL, err) < 0)
         return err->code == ERR_CONFLICT ? 0 : -1; /* somebody is at it: their outcome counts */
-    registry_live_update(c->registry, &row->id, note_death, NULL);
-    keepers_down(c->keepers, &row->id);
-    link_forget(c->p.link, &row->id);
     log_warn("sandbox.ended", KV_STR("id", row->id.text), KV_STR("why", why));
     return 0;
 }
@@ -333,7 +359,7 @@ static void take_up_services(struct core *c)
     registry_list(c->registry, NULL, &all, &rows, &count, &more);
     for (size_t i = 0; i < count; i++) {
         if (rows[i]->state == SANDBOX_RUNNING || rows[i]->state == SANDBOX_PAUSED)
-            keepers_take_up(c->keepers, rows[i]);
+            supervisor_take_up(c->supervisor, rows[i]);
         core_unref(rows[i]);
     }
     free(rows);

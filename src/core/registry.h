@@ -52,6 +52,7 @@ int registry_exec_begin(struct registry *r, const struct sandbox_id *id, struct 
 void registry_exec_end(struct registry *r, const struct sandbox_id *id);
 uint32_t registry_execs(struct registry *r);
 
+#define ENDED_WHY_MAX 160
 /* Uses from outside, and what the reaper and the why of a sandbox need to know; not on disk. */
 struct registry_live {
     uint32_t execs, uses;
@@ -60,12 +61,15 @@ struct registry_live {
     uint64_t cpu_ns;    /* counter at the last look */
     int64_t cpu_at_ms;  /* monotonic; 0: never looked */
     enum core_phase phase;
-    int64_t start_ms, start_engine_ms, start_agent_ms;
+    struct core_start start; /* the last one */
     uint32_t deaths;
-    int64_t died_at_ms;    /* monotonic */
-    int64_t deaf_since_ms; /* running, but without its agent; monotonic, 0: it is there */
-    const char *slept_why; /* static text; NULL: unknown */
-    char ip[46];           /* of the container in epoch ip_epoch */
+    int64_t died_at_ms;   /* monotonic; of the row of deaths */
+    int64_t died_wall_ms; /* the last one; 0: none since the daemon started */
+    char died_why[ENDED_WHY_MAX];
+    int64_t signalled_at_ms; /* somebody signalled its container; monotonic, 0: not in this start */
+    int64_t deaf_since_ms;   /* running, but without its agent; monotonic, 0: it is there */
+    const char *slept_why;   /* static text; NULL: unknown */
+    char ip[46];             /* of the container in epoch ip_epoch */
     uint32_t ip_epoch;
 };
 bool registry_live(struct registry *r, const struct sandbox_id *id, struct registry_live *ret);

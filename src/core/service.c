@@ -2,6 +2,7 @@
  */
 #include "core/service.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,14 +21,34 @@ void service_info_release(struct service_info *i)
     *i = (struct service_info){ 0 };
 }
 
-static bool listens(struct core *c, const struct sandbox_id *id, uint32_t port)
+size_t core_service_briefs(struct core *c, const struct sandbox *s,
+                           struct service_brief out[SERVICES_MAX])
 {
-    struct link_port ports[LINK_PORTS_MAX];
-    size_t n = link_ports(c->p.link, id, ports, LINK_PORTS_MAX);
-    for (size_t i = 0; i < n; i++)
-        if (ports[i].port == port)
-            return true;
-    return false;
+    struct services list = { 0 };
+    struct err ignored; /* the row's JSON is our own */
+    size_t n;
+    if (supervisor_briefs(c->supervisor, &s->id, out, &n))
+        return n;
+    (void)declared_read_row(s, &list, &ignored);
+    n = list.count;
+    for (size_t i = 0; i < n; i++) {
+        out[i].state = SERVICE_STOPPED;
+        (void)str_copy(out[i].name, sizeof out[i].name, list.items[i].name); /* it fits */
+    }
+    services_release(&list);
+    return n;
+}
+
+static void look_at(struct core *c, const struct sandbox_id *id, struct service_info *i)
+{
+    char why[HEALTH_WHY_MAX];
+    bool loopback;
+    i->listening = i->port && link_listens(c->p.link, id, (uint16_t)i->port, &loopback);
+    bool awaited = i->checked && health_awaited(c->health, id, 0, i->name, why);
+    i->healthy = i->checked && i->state == SERVICE_RUNNING && !awaited;
+    i->ready = i->state == SERVICE_RUNNING && i->said && !awaited && (!i->port || i->listening);
+    if (awaited && !i->problem[0])
+        (void)str_copy(i->problem, sizeof i->problem, why);
 }
 
 int core_services(struct core *c, const struct caller *who, const struct sandbox_id *id,
@@ -44,7 +65,7 @@ int core_services(struct core *c, const struct caller *who, const struct sandbox
         problem[0] = 0;
     core_unref(s);
     struct service_info *list = mem_new(SERVICES_MAX * 2, sizeof *list);
-    size_t n = keepers_list(c->keepers, id, list);
+    size_t n = supervisor_list(c->supervisor, id, list);
     for (size_t i = 0; i < declared.count; i++) { /* asleep, or declared since */
         const struct service *v = &declared.items[i];
         bool there = false;
@@ -54,15 +75,44 @@ int core_services(struct core *c, const struct caller *who, const struct sandbox
             list[n++] = (struct service_info){ .name = str_dup(v->name),
                                                .cmd = str_dup(v->cmd),
                                                .port = v->port,
+                                               .checked = v->health_path != NULL,
                                                .restart = v->restart,
                                                .exit_code = -1 };
     }
     for (size_t i = 0; i < n; i++)
-        list[i].listening = list[i].port && listens(c, id, list[i].port);
+        look_at(c, id, &list[i]);
     services_release(&declared);
     *ret = list;
     *ret_count = n;
     return 0;
+}
+
+static void trouble_of(const struct service_info *i, char *out, size_t size)
+{
+    char more[80] = "";
+    if (i->restarts > 0)
+        (void)snprintf(more, sizeof more, ", started again %u times", i->restarts);
+    if (i->problem[0] && i->state != SERVICE_RUNNING)
+        (void)snprintf(out, size, "Its service \"%s\" could not be started: %s", i->name,
+                       i->problem);
+    else if (i->state == SERVICE_STOPPED)
+        (void)snprintf(out, size, "Its service \"%s\" was stopped.", i->name);
+    else if (i->exit_code >= 0 && (i->state != SERVICE_RUNNING || i->restarts > 0))
+        (void)snprintf(out, size, "Its service \"%s\" %s with status %d%s; see its log.", i->name,
+                       i->state == SERVICE_ENDED ? "ended" : "keeps ending", i->exit_code, more);
+}
+
+void core_port_trouble(struct core *c, const struct sandbox_id *id, uint16_t port, char *out,
+                       size_t size)
+{
+    struct service_info list[SERVICES_MAX];
+    size_t n = supervisor_list(c->supervisor, id, list);
+    out[0] = '\0';
+    for (size_t i = 0; i < n; i++) {
+        if (list[i].port == port && !out[0])
+            trouble_of(&list[i], out, size);
+        service_info_release(&list[i]);
+    }
 }
 
 /* ERR_NOT_FOUND when the sandbox, awake or not, has no such service. */
@@ -88,31 +138,56 @@ static int act_awake(struct core *c, const struct sandbox *s, const char *name,
 {
     struct err ignored; /* what resists its end does not keep a new one from trying */
     if (act == SERVICE_RESTART)
-        (void)keepers_halt(c->keepers, s, name, &ignored);
-    return keepers_start(c->keepers, s, name, err);
+        (void)supervisor_halt(c->supervisor, s, name, &ignored);
+    return supervisor_start(c->supervisor, s, name, err);
 }
 
 int core_service_act(struct core *c, const struct caller *who, const struct sandbox_id *id,
                      const char *name, enum service_act act, struct err *err)
 {
-    const struct sandbox *s = NULL;
     if (check_known(c, who, id, name, err) < 0)
         return -1;
-    if (act == SERVICE_STOP) {
-        s = core_own_row(c, who, id, err);
-        if (!s)
-            return -1;
-        int rc = keepers_halt(c->keepers, s, name, err);
-        core_unref(s);
-        return rc < 0 && err->code == ERR_NOT_FOUND ? 0 : rc; /* asleep: nothing of it runs */
+    const struct sandbox *s = core_own_row(c, who, id, err);
+    if (!s)
+        return -1;
+    /* On disk first: what was told to be stopped is not started by the next wake or daemon. */
+    int rc = supervisor_mark(c->supervisor, s, name, act == SERVICE_STOP, err);
+    if (rc == 0 && act == SERVICE_STOP) {
+        rc = supervisor_halt(c->supervisor, s, name, err);
+        if (rc < 0 && err->code == ERR_NOT_FOUND)
+            rc = 0; /* asleep: nothing of it runs */
     }
+    core_unref(s);
+    s = NULL;
+    if (rc < 0 || act == SERVICE_STOP)
+        return rc;
     core_use_begin(c, id); /* not put to sleep under it */
-    int rc = core_start(c, who, id, &s, err);
+    rc = core_start(c, who, id, &s, err);
     if (rc == 0) {
         rc = act_awake(c, s, name, act, err);
         core_unref(s);
     }
     core_use_end(c, id);
+    return rc;
+}
+
+static int declared_there(const char *name, struct err *err)
+{
+    (void)err_set(err, ERR_CONFLICT, "sandbox.yaml declares the service %.40s", name);
+    return err_remedy(err, "Remove it from sandbox.yaml of the workspace, or it would come back.");
+}
+
+int core_service_remove(struct core *c, const struct caller *who, const struct sandbox_id *id,
+                        const char *name, struct err *err)
+{
+    if (check_known(c, who, id, name, err) < 0)
+        return -1;
+    const struct sandbox *s = core_own_row(c, who, id, err);
+    if (!s)
+        return -1;
+    int rc = declared_in_file(c, s, name) ? declared_there(name, err)
+                                          : supervisor_remove(c->supervisor, s, name, err);
+    core_unref(s);
     return rc;
 }
 
@@ -148,15 +223,15 @@ int core_service_processes(struct core *c, const struct caller *who, const struc
 static int replace(struct core *c, const struct sandbox *s, const struct service *spec,
                    struct process *ret, struct err *err)
 {
-    struct keepers *k = c->keepers;
+    struct supervisor *sup = c->supervisor;
     struct err ignored;
-    bool replaced = keepers_halt(k, s, spec->name, &ignored) == 0;
-    if (keepers_spawn(c, s, spec, ret, err) < 0) {
+    bool replaced = supervisor_halt(sup, s, spec->name, &ignored) == 0;
+    if (supervisor_spawn(c, s, spec, ret, err) < 0) {
         if (replaced)
-            (void)keepers_start(k, s, spec->name, &ignored); /* what counts is ours */
+            (void)supervisor_start(sup, s, spec->name, &ignored); /* what counts is ours */
         return -1;
     }
-    if (keepers_declare(k, s, spec, &ret->id, err) == 0)
+    if (supervisor_declare(sup, s, spec, &ret->id, err) == 0)
         return 0;
     struct proc *p = procs_find(c->procs, &s->id, &ret->id);
     if (p && procs_remove(c->procs, p, &ignored) < 0)
@@ -179,7 +254,7 @@ int core_service_add(struct core *c, const struct caller *who, const struct sand
     core_use_begin(c, id);
     int rc = core_start(c, who, id, &s, err);
     if (rc == 0) {
-        rc = keepers_room(c->keepers, s, spec->name, err);
+        rc = supervisor_room(c->supervisor, s, spec->name, err);
         if (rc == 0)
             rc = replace(c, s, spec, ret, err);
         core_unref(s);
@@ -191,7 +266,7 @@ int core_service_add(struct core *c, const struct caller *who, const struct sand
 void core_process_ended(struct core *c, struct proc *p)
 {
     if (p->info.service)
-        keepers_ended(c->keepers);
+        supervisor_ended(c->supervisor);
     else
         registry_touch(c->registry, &p->info.sandbox); /* its idle time begins now */
 }

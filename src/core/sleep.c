@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fault.h"
@@ -20,6 +21,9 @@
 
 #define CPU_WINDOW_MS 1000
 #define BUSY_CPU_MILLI 50      /* a twentieth of a core: idle dev servers use less */
+#define BUSY_CPU_MILLI_MIN 10  /* however loaded the host is */
+#define CPU_MISSES_TOLD 3      /* in a row; one may be a container that ended just now */
+#define ADMIT_WAIT_MS 30000    /* for starts that are under way, when memory is promised to them */
 #define LOW_MEMORY_CLEAR_PCT 2 /* above the floor before starts are let in again */
 
 #define REAPER "reaper" /* the actor in the audit */
@@ -70,6 +74,7 @@ int core_thaw(struct core *c, const struct sandbox *row, struct err *err)
 {
     const struct runtime *rt = c->p.runtime;
     struct err why;
+    int64_t began = clock_mono_ms();
     int rc = rt->unpause(rt->self, row->container_id, err);
     if (rc == 0 && FAULT("core.thaw.after"))
         rc = err_set(err, ERR_ENGINE, "fault: thawed");
@@ -82,6 +87,8 @@ int core_thaw(struct core *c, const struct sandbox *row, struct err *err)
             *err = why;
         return -1;
     }
+    if (rc == 0)
+        traffic_wake(&c->traffic, WAKE_THAW, clock_mono_ms() - began);
     return rc;
 }
 
@@ -102,12 +109,13 @@ int core_pause(struct core *c, const struct caller *who, const struct sandbox_id
     if (rc == 0)
         rc = core_fire(c, s, SANDBOX_ON_PAUSE, &m, &mine, err);
     core_unref(s);
+    if (rc == 0)
+        core_slept(c, id, "somebody froze it through the API");
     if (rc == 0 && mine)
         rc = core_freeze(c, mine, err);
     core_unref(mine);
     if (rc < 0)
         return -1;
-    core_slept(c, id, "somebody froze it through the API");
     *ret = core_own_row(c, who, id, err);
     return *ret ? 0 : -1;
 }
@@ -179,10 +187,19 @@ static void note_no_cpu(struct registry_live *live, void *ctx)
 static void measure_cpu(struct core *c, const struct sandbox *s)
 {
     struct cpu_look look = { .at_ms = clock_mono_ms() };
-    if (s->container_id && hostmem_container_cpu(s->container_id, &look.ns))
+    if (!s->container_id)
+        return;
+    if (hostmem_container_cpu(s->container_id, &look.ns)) {
+        c->cpu_misses = 0;
         registry_live_update(c->registry, &s->id, note_cpu, &look);
-    else
-        registry_live_update(c->registry, &s->id, note_no_cpu, NULL);
+        return;
+    }
+    registry_live_update(c->registry, &s->id, note_no_cpu, NULL);
+    if (++c->cpu_misses == CPU_MISSES_TOLD)
+        log_warn("sandbox.cpu_unseen", KV_STR("id", s->id.text),
+                 KV_STR("remedy",
+                        "Mount the host's /sys/fs/cgroup where the daemon runs: until then "
+                        "sandboxes that only compute count as idle."));
 }
 
 /* --- who may sleep --- */
@@ -205,6 +222,16 @@ static const char *const work_words[] = {
     [WORK_CPU] = "processes use the CPU",
 };
 
+/* On a host with more to do than it can, who works hard gets little: less counts as work, too. */
+static uint32_t busy_cpu_milli(void)
+{
+    double load, cpus = (double)sysconf(_SC_NPROCESSORS_ONLN);
+    if (getloadavg(&load, 1) != 1 || load <= cpus)
+        return BUSY_CPU_MILLI;
+    double share = BUSY_CPU_MILLI * cpus / load;
+    return share > BUSY_CPU_MILLI_MIN ? (uint32_t)share : BUSY_CPU_MILLI_MIN;
+}
+
 /* What is under way in it. */
 static enum work work_of(const struct core *c, const struct sandbox *s,
                          const struct registry_live *live)
@@ -215,17 +242,17 @@ static enum work work_of(const struct core *c, const struct sandbox *s,
         return WORK_PROCESS;
     if (live->uses > 0)
         return WORK_STREAM;
-    return s->state != SANDBOX_PAUSED && live->cpu_milli >= BUSY_CPU_MILLI ? WORK_CPU : WORK_NONE;
+    return s->state != SANDBOX_PAUSED && live->cpu_milli >= busy_cpu_milli() ? WORK_CPU : WORK_NONE;
 }
 
-/* What keeps it as it is; NULL: nothing. */
+/* What keeps it as it is; NULL: nothing. In an emergency that is work alone. */
 static const char *kept_by(const struct core *c, const struct sandbox *s,
-                           const struct registry_live *live, int64_t wall_ms)
+                           const struct registry_live *live, bool emergency, int64_t wall_ms)
 {
     enum work w = work_of(c, s, live);
     if (w != WORK_NONE)
         return work_words[w];
-    return s->keepalive_until_ms > wall_ms ? "keepalive" : NULL;
+    return s->keepalive_until_ms > wall_ms && !emergency ? "keepalive" : NULL;
 }
 
 static int64_t since_ms(int64_t then_ms, int64_t wall_ms)
@@ -262,7 +289,8 @@ static int stay_awake(struct core *c, const struct sandbox *mine, bool frozen, s
 /* s was found idle. Its row is claimed first and looked at once more then: whoever began to use it
  * before the claim could be seen has been counted by now, whoever comes later waits for the
  * outcome. */
-static void put_to_sleep(struct core *c, const struct sandbox *s, bool freeze, const char *why)
+static void put_to_sleep(struct core *c, const struct sandbox *s, bool freeze, bool emergency,
+                         const char *why)
 {
     struct store_move m = { .if_epoch = s->epoch,
                             .actor = REAPER,
@@ -278,9 +306,11 @@ static void put_to_sleep(struct core *c, const struct sandbox *s, bool freeze, c
         claimed.state = s->state;
         bool used = !registry_live(c->registry, &s->id, &live) ||
                     mine->last_active_at_ms != s->last_active_at_ms ||
-                    kept_by(c, &claimed, &live, clock_wall_ms());
+                    kept_by(c, &claimed, &live, emergency, clock_wall_ms());
         if (used)
             why = NULL;
+        else
+            core_slept(c, &s->id, why); /* before anybody can see that it sleeps */
         rc = used     ? stay_awake(c, mine, s->state == SANDBOX_PAUSED, &err)
              : freeze ? core_freeze(c, mine, &err)
                       : core_bring_down(c, mine, NULL, &err);
@@ -290,7 +320,6 @@ static void put_to_sleep(struct core *c, const struct sandbox *s, bool freeze, c
         log_warn("sandbox.sleep_failed", KV_STR("id", s->id.text), KV_ERR(&err));
     if (rc < 0 || !why)
         return;
-    core_slept(c, &s->id, why);
     log_info("sandbox.asleep", KV_STR("id", s->id.text), KV_STR("why", why),
              KV_INT("frozen", freeze));
 }
@@ -304,7 +333,7 @@ static bool forgotten(struct core *c, const struct sandbox_id *id)
     const struct sandbox *s = registry_get(c->registry, id);
     bool due = s && s->ttl_s && since_ms(s->last_active_at_ms, now) >= (int64_t)s->ttl_s * 1000 &&
                sandbox_state_settled(s->state) && registry_live(c->registry, id, &live) &&
-               !kept_by(c, s, &live, now);
+               !kept_by(c, s, &live, false, now);
     if (due) {
         struct caller who = { .tenant = s->tenant, .actor = REAPER };
         struct err err;
@@ -328,20 +357,20 @@ static void look_at(struct core *c, const struct sandbox *s)
         return;
     if (s->state == SANDBOX_RUNNING && work_of(c, s, &live) != WORK_NONE)
         registry_touch(c->registry, &s->id); /* the idle time begins when the work ends */
-    if (s->idle_policy == IDLE_ALWAYS_ON || kept_by(c, s, &live, now))
+    if (s->idle_policy == IDLE_ALWAYS_ON || kept_by(c, s, &live, false, now))
         return;
     if (s->state == SANDBOX_PAUSED) { /* last changed when it was frozen */
         if (since_ms(s->updated_at_ms, now) >= stop_limit_ms(c, s))
-            put_to_sleep(c, s, false, "frozen for long");
+            put_to_sleep(c, s, false, false, "frozen for long");
     } else if (live.cpu_known && since_ms(s->last_active_at_ms, now) >= idle_limit_ms(c, s)) {
-        put_to_sleep(c, s, s->idle_policy == IDLE_PAUSE, "idle");
+        put_to_sleep(c, s, s->idle_policy == IDLE_PAUSE, false, "idle");
     }
 }
 
 /* --- memory --- */
 
-/* Under pressure one sandbox a round is stopped: the longest idle; always_on ones only below the
- * emergency mark. */
+/* Under pressure one sandbox a round is stopped: the longest idle; below the emergency mark also
+ * always_on ones and those with a keepalive. */
 static void relieve(struct core *c, const struct sandbox **rows, size_t count, bool emergency)
 {
     const struct sandbox *best = NULL;
@@ -351,7 +380,7 @@ static void relieve(struct core *c, const struct sandbox **rows, size_t count, b
         bool running = rows[i]->state == SANDBOX_RUNNING;
         if ((!running && rows[i]->state != SANDBOX_PAUSED) ||
             !registry_live(c->registry, &rows[i]->id, &live) || (running && !live.cpu_known) ||
-            kept_by(c, rows[i], &live, now) ||
+            kept_by(c, rows[i], &live, emergency, now) ||
             (rows[i]->idle_policy == IDLE_ALWAYS_ON && !emergency))
             continue;
         int64_t idle_ms = since_ms(rows[i]->last_active_at_ms, now);
@@ -361,7 +390,7 @@ static void relieve(struct core *c, const struct sandbox **rows, size_t count, b
         }
     }
     if (best)
-        put_to_sleep(c, best, false, emergency ? "memory emergency" : "memory pressure");
+        put_to_sleep(c, best, false, emergency, emergency ? "memory emergency" : "memory pressure");
 }
 
 static void list_all(struct core *c, const struct sandbox ***rows, size_t *count)
@@ -406,42 +435,70 @@ void core_sleep_round(struct core *c)
     free_all(rows, count);
 }
 
-/* Counts one more start among those whose memory is not seen yet, if it fits above the floor. */
-static bool reserve(struct core *c, const struct hostmem *m)
+enum admit { ADMIT_IN, ADMIT_AGAIN, ADMIT_LATE, ADMIT_NO_ROOM };
+
+/* Counts one more start among those whose memory is not seen yet, if it fits above the floor. When
+ * only those keep it out it waits for one of them, and is to look at the memory anew. */
+static enum admit reserve(struct core *c, const struct hostmem *m, int64_t deadline_ms)
 {
     const struct config *cfg = c->p.config;
+    uint64_t cost_mib = (uint64_t)cfg->wake_cost_mib;
     uint64_t floor_mib = m->total_mib * (uint64_t)cfg->mem_refuse_pct / 100;
+    if (m->available_mib < cost_mib + floor_mib || atomic_load(&c->low_memory))
+        return ADMIT_NO_ROOM;
+    enum admit r = ADMIT_IN;
     mu_lock(&c->gate);
-    uint64_t need_mib = ((uint64_t)c->admitted + 1) * (uint64_t)cfg->wake_cost_mib;
-    bool ok = m->available_mib >= need_mib + floor_mib && !atomic_load(&c->low_memory);
-    if (ok)
+    if (m->available_mib >= (c->admitted + UINT64_C(1)) * cost_mib + floor_mib)
         c->admitted++;
+    else
+        r = cond_wait_until(&c->room, &c->gate, deadline_ms) ? ADMIT_AGAIN : ADMIT_LATE;
     mu_unlock(&c->gate);
-    return ok;
+    return r;
+}
+
+static void make_room(struct core *c, struct hostmem *m)
+{
+    const struct config *cfg = c->p.config;
+    const struct sandbox **rows;
+    size_t count;
+    list_all(c, &rows, &count);
+    relieve(c, rows, count, m->available_pct < cfg->mem_emergency_pct);
+    free_all(rows, count);
+    if (hostmem_read(m) && m->available_pct >= cfg->mem_refuse_pct + LOW_MEMORY_CLEAR_PCT)
+        atomic_store(&c->low_memory, false);
+}
+
+static int no_room(struct core *c, const struct hostmem *m, bool others, struct err *err)
+{
+    const struct config *cfg = c->p.config;
+    bool latched = atomic_load(&c->low_memory); /* it has to be cleared first */
+    (void)err_set(err, ERR_CAPACITY,
+                  "low_memory: %lld %% of the host's memory is available; a start needs %lld MiB "
+                  "above the floor of %lld %%%s",
+                  (long long)m->available_pct, (long long)cfg->wake_cost_mib,
+                  (long long)cfg->mem_refuse_pct + (latched ? LOW_MEMORY_CLEAR_PCT : 0),
+                  others ? ", and others are starting" : "");
+    return err_remedy(err, "Stop sandboxes, or wait: idle ones are being put to sleep.");
 }
 
 int core_admit(struct core *c, struct err *err)
 {
-    const struct config *cfg = c->p.config;
-    for (int attempt = 0;; attempt++) {
+    int64_t deadline_ms = clock_mono_ms() + ADMIT_WAIT_MS;
+    for (bool tried = false;;) {
         struct hostmem m;
         if (!hostmem_read(&m)) /* nothing to decide on */
             m = (struct hostmem){ UINT64_MAX / 200, UINT64_MAX / 200, 100 };
-        if (reserve(c, &m))
+        enum admit r = reserve(c, &m, deadline_ms);
+        if (r == ADMIT_IN)
             return 0;
-        if (attempt > 0) {
-            (void)err_set(err, ERR_CAPACITY,
-                          "low_memory: %lld %% of the host's memory is available",
-                          (long long)m.available_pct);
-            return err_remedy(err, "Stop sandboxes, or wait: idle ones are being put to sleep.");
+        if (r == ADMIT_AGAIN)
+            continue;
+        if (r == ADMIT_NO_ROOM && !tried) {
+            tried = true;
+            make_room(c, &m);
+            continue;
         }
-        const struct sandbox **rows;
-        size_t count;
-        list_all(c, &rows, &count);
-        relieve(c, rows, count, m.available_pct < cfg->mem_emergency_pct);
-        free_all(rows, count);
-        if (hostmem_read(&m) && m.available_pct >= cfg->mem_refuse_pct + LOW_MEMORY_CLEAR_PCT)
-            atomic_store(&c->low_memory, false);
+        return no_room(c, &m, r == ADMIT_LATE, err);
     }
 }
 
@@ -449,6 +506,7 @@ void core_admitted(struct core *c)
 {
     mu_lock(&c->gate);
     c->admitted--;
+    cond_broadcast(&c->room);
     mu_unlock(&c->gate);
 }
 
@@ -469,12 +527,13 @@ int core_why(struct core *c, const struct caller *who, const struct sandbox_id *
                               .execs = live.execs,
                               .uses = live.uses,
                               .cpu_milli = live.cpu_milli,
-                              .start_ms = live.start_ms,
-                              .start_engine_ms = live.start_engine_ms,
-                              .start_agent_ms = live.start_agent_ms,
-                              .deaths = live.deaths };
+                              .start = live.start,
+                              .deaths = live.deaths,
+                              .died_at_ms = live.died_wall_ms };
+    (void)str_copy(ret->died_why, sizeof ret->died_why, live.died_why);
+    (void)health_awaited(c->health, id, 0, NULL, ret->waits_for);
     if (s->state == SANDBOX_RUNNING) {
-        const char *by = kept_by(c, s, &live, now);
+        const char *by = kept_by(c, s, &live, false, now);
         int64_t left = idle_limit_ms(c, s) - ret->idle_ms;
         if (by)
             (void)str_copy(ret->awake_because, sizeof ret->awake_because, by);

@@ -10,8 +10,10 @@
  * the rest by nature (a second start or removal is a success status).
  *
  * Slow is not the same as dead. A start may take its thirty seconds on a busy machine, but a client
- * is to hear within two that the Engine is gone: so whoever waits longer than ENGINE_PATIENCE_MS
- * asks /_ping on another connection, and gives up only when that is not answered either. */
+ * is to hear within two that the Engine is gone: so whoever hears nothing for ENGINE_PATIENCE_MS
+ * asks /_ping on another connection, and gives up only when that is not answered either. For that
+ * answer only time counts in which we were running ourselves: after a machine stood still, or had
+ * no time for us, the Engine is as late as we are. */
 #include "engine.h"
 
 #include <curl/curl.h>
@@ -281,6 +283,7 @@ struct transfer {
     struct reply *reply;
     struct err *err;
     bool sink_failed;
+    curl_off_t seen; /* of the answer, when it was last looked at */
 };
 
 static bool op_succeeds(const struct op_row *op, long status)
@@ -395,14 +398,26 @@ static int64_t min64(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
+/* Has more of the answer come since this was asked? */
+static bool came_on(struct transfer *t)
+{
+    curl_off_t now = 0;
+    (void)curl_easy_getinfo(t->conn->easy, CURLINFO_SIZE_DOWNLOAD_T, &now); /* 0 stays: none */
+    bool more = now > t->seen;
+    t->seen = now;
+    return more;
+}
+
 static enum ending transfer_run(struct engine *e, struct transfer *t, CURLcode *ret_code)
 {
     const int64_t begin_ms = clock_mono_ms();
     const bool endless = t->op->deadline_ms == 0;
-    const int64_t deadline_ms =
+    int64_t deadline_ms =
         endless ? INT64_MAX : begin_ms + t->op->deadline_ms + (int64_t)t->call->extra_ms;
     /* /_ping and /version are short enough to be their own question. */
-    int64_t ask_ms = endless || t->op->plain ? INT64_MAX : begin_ms + ENGINE_PATIENCE_MS;
+    const bool plain = t->op->plain;
+    int64_t ask_ms = endless || plain ? INT64_MAX : begin_ms + ENGINE_PATIENCE_MS;
+    int64_t spare_ms = ENGINE_STANDSTILL_MS, due_ms = begin_ms;
     CURLM *multi = t->conn->multi;
     enum ending ending = END_CURL;
     *ret_code = CURLE_FAILED_INIT;
@@ -421,19 +436,28 @@ static enum ending transfer_run(struct engine *e, struct transfer *t, CURLcode *
             ending = END_CANCELLED;
             break;
         }
-        if (clock_mono_ms() >= ask_ms) {
-            if (!engine_alive(e)) {
+        int64_t now_ms = clock_mono_ms(), late_ms = min64(now_ms - due_ms, spare_ms);
+        if (plain && late_ms >= ENGINE_STEP_MS) {
+            deadline_ms += late_ms;
+            spare_ms -= late_ms;
+        }
+        if (now_ms >= ask_ms) {
+            if (!came_on(t) && !engine_alive(e)) {
                 ending = END_SILENT;
                 break;
             }
             ask_ms = clock_mono_ms() + ENGINE_PATIENCE_MS;
         }
-        if (clock_mono_ms() >= deadline_ms) {
+        if (now_ms >= deadline_ms) {
             ending = END_DEADLINE;
             break;
         }
+        int wait_ms = clock_left_ms(min64(ask_ms, deadline_ms));
+        if (plain && wait_ms > ENGINE_STEP_MS)
+            wait_ms = ENGINE_STEP_MS;
+        due_ms = now_ms + wait_ms;
         /* What wakes it too early goes round once more. */
-        (void)curl_multi_poll(multi, NULL, 0, clock_left_ms(min64(ask_ms, deadline_ms)), NULL);
+        (void)curl_multi_poll(multi, NULL, 0, wait_ms, NULL);
     }
     /* Taking out an unfinished transfer closes its connection. */
     (void)curl_multi_remove_handle(multi, t->conn->easy);

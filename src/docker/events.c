@@ -25,8 +25,9 @@ static void on_object(void *ctx, const struct buf *object)
 {
     struct docker *d = ctx;
     struct sandbox_id id;
-    if (reply_event(object, d->instance, &id))
-        d->on_event(d->on_event_ctx, RUNTIME_EV_CHANGED, &id);
+    enum runtime_event_kind kind;
+    if (reply_event(object, d->instance, &id, &kind))
+        d->on_event(d->on_event_ctx, kind, &id);
 }
 
 static int on_data(void *ctx, const void *data, size_t len, struct err *err)

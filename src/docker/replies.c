@@ -420,13 +420,16 @@ int splitter_feed(struct splitter *s, const char *data, size_t len,
     return 0;
 }
 
-bool reply_event(const struct buf *b, const char *instance, struct sandbox_id *ret)
+bool reply_event(const struct buf *b, const char *instance, struct sandbox_id *ret,
+                 enum runtime_event_kind *ret_kind)
 {
     AUTO(json) struct json *j = NULL;
     struct err ignored; /* a broken event says nothing; the next RESYNC will */
     if (json_parse(buf_str(b), b->len, &j, &ignored) < 0)
         return false;
     const char *type = text_at(j, "Type");
+    const char *action = text_at(j, "Action");
+    *ret_kind = action && str_eq(action, "kill") ? RUNTIME_EV_SIGNALLED : RUNTIME_EV_CHANGED;
     const struct json *labels = json_at(j, "Actor.Attributes");
     const char *owner = json_text(json_key(labels, LABEL_INSTANCE));
     return type && str_eq(type, "container") && owner && str_eq(owner, instance) &&

@@ -61,6 +61,7 @@ int splitter_feed(struct splitter *s, const char *data, size_t len,
 void splitter_reset(struct splitter *s);
 
 /* Is it news of a sandbox of this instance? */
-bool reply_event(const struct buf *b, const char *instance, struct sandbox_id *ret);
+bool reply_event(const struct buf *b, const char *instance, struct sandbox_id *ret,
+                 enum runtime_event_kind *ret_kind);
 
 #endif

@@ -216,8 +216,8 @@ void spec_list_filter(struct buf *b, const char *instance, const char *role)
 
 void spec_events_filter(struct buf *b, const char *instance)
 {
-    static const char *const actions[] = { "start", "die",     "destroy", "oom",
-                                           "pause", "unpause", "rename",  "update" };
+    static const char *const actions[] = { "start", "die",     "kill",   "destroy", "oom",
+                                           "pause", "unpause", "rename", "update" };
     struct json_out o = JSON_OUT(b);
     json_open(&o, NULL);
     json_list(&o, "type");

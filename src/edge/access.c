@@ -108,7 +108,7 @@ static bool take_code(struct client *c, const struct sandbox *row, const struct 
         return false;
     }
     if (!core_share_check(c->e->core, row, code, &c->share)) {
-        deny(c, "The link is not valid (any more).");
+        deny(c, "The link is not valid (any more): ask its owner for a new one.");
         return false;
     }
     (void)str_copy(c->code, sizeof c->code, code);
@@ -137,7 +137,8 @@ bool access_check(struct client *c, const struct sandbox *row, const struct head
     struct cookie_look look = { .c = c, .row = row };
     cookie_name(c, look.name);
     if (!cookie_each(h, good_cookie, &look)) {
-        deny(c, "Open it by a share link, or send a token of its owner.");
+        deny(c, "Ask its owner for a share link; a link opens it for some time. "
+                "Programs may send a token of its owner.");
         return false;
     }
     if (!same_origin(c, h)) {
@@ -163,7 +164,7 @@ void access_redeemed(struct client *c, const char *cookie, int64_t until_ms)
     char name[64], line[SHARE_CODE_MAX + 160], path[EDGE_TARGET_MAX];
     int64_t left_s = (until_ms - clock_wall_ms()) / 1000;
     if (!cookie) {
-        deny(c, "The link was used before, or is not valid any more.");
+        deny(c, "The link was used before, or is not valid any more: ask its owner for a new one.");
         return;
     }
     cookie_name(c, name);

@@ -19,8 +19,7 @@
 #include "inside.h"
 #include "jobs.h"
 
-#define PORTS_LOOKED_AT 256 /* of those that listen in one sandbox */
-#define PORT_SLICE_MS 1000  /* a thread waits so long for a port, then the loop looks anew */
+#define PORT_SLICE_MS 1000 /* a thread waits so long for a port, then the loop looks anew */
 
 /* --- the table --- */
 
@@ -55,6 +54,7 @@ void box_enter(struct box *b, struct client *c)
     if (b->clients)
         b->clients->box_prev = c;
     b->clients = c;
+    c->e->n_entered++;
     if (b->n_clients++ == 0)
         core_use_begin(c->e->core, &b->id);
 }
@@ -71,6 +71,7 @@ void box_leave(struct client *c)
     else
         b->clients = c->box_next;
     c->box = NULL;
+    c->e->n_entered--;
     if (--b->n_clients == 0)
         core_use_end(c->e->core, &b->id);
 }
@@ -85,7 +86,7 @@ void box_sweep(struct edge *e)
                 if (e->now_ms - u->since_ms > EDGE_UPSTREAM_IDLE_MS)
                     upstream_close(e, u);
             }
-            bool told = b->failure[0] && e->now_ms - b->failed_at_ms < EDGE_STALL_MS;
+            bool told = b->failure[0] && e->now_ms - b->failed_at_ms < EDGE_FAILURE_MS;
             if (b->clients || b->idle || b->jobs > 0 || told) {
                 at = &b->next;
                 continue;
@@ -257,8 +258,8 @@ void box_job_done(struct edge *e, struct job *j)
 static bool port_listens(struct edge *e, const struct sandbox_id *id, uint16_t port,
                          bool *ret_loopback)
 {
-    struct link_port ports[PORTS_LOOKED_AT];
-    size_t n = core_ports(e->core, id, ports, PORTS_LOOKED_AT);
+    struct link_port ports[LINK_PORTS_MAX];
+    size_t n = core_ports(e->core, id, ports, LINK_PORTS_MAX);
     for (size_t i = 0; i < n; i++)
         if (ports[i].port == port) {
             *ret_loopback = ports[i].loopback;
@@ -270,8 +271,11 @@ static bool port_listens(struct edge *e, const struct sandbox_id *id, uint16_t p
 const char *box_phase(struct edge *e, const struct sandbox *row, uint16_t port)
 {
     bool loopback;
+    char why[HEALTH_WHY_MAX];
+    if (row->state == SANDBOX_RUNNING && !port_listens(e, &row->id, port, &loopback))
+        return "port";
     if (row->state == SANDBOX_RUNNING)
-        return port_listens(e, &row->id, port, &loopback) ? "ready" : "port";
+        return core_unhealthy(e->core, &row->id, port, why) ? "health" : "ready";
     switch (core_phase(e->core, &row->id)) {
     case PHASE_WORKSPACE:
         return "workspace";
@@ -286,27 +290,39 @@ const char *box_phase(struct edge *e, const struct sandbox *row, uint16_t port)
 
 static void answer_no_port(struct client *c)
 {
-    struct link_port ports[PORTS_LOOKED_AT];
-    char text[400];
-    size_t n = core_ports(c->e->core, &c->route.id, ports, PORTS_LOOKED_AT), used = 0;
-    used += (size_t)snprintf(text, sizeof text, "Nothing listens on port %u. ", c->route.port);
+    struct link_port ports[LINK_PORTS_MAX];
+    char title[48], text[600], trouble[200];
+    size_t n = core_ports(c->e->core, &c->route.id, ports, LINK_PORTS_MAX), used = 0;
+    core_port_trouble(c->e->core, &c->route.id, c->route.port, trouble, sizeof trouble);
+    (void)snprintf(title, sizeof title, "Nothing listens on port %u", c->route.port);
+    used += (size_t)snprintf(text, sizeof text, "%s%s", trouble, trouble[0] ? " " : "");
     if (n == 0)
         used += (size_t)snprintf(text + used, sizeof text - used, "No port listens at all.");
     for (size_t i = 0; i < n && used < sizeof text - 16; i++)
         used += (size_t)snprintf(text + used, sizeof text - used, "%s%u",
                                  i ? ", " : "Ports that listen: ", ports[i].port);
-    answer(c, &(struct answer){ .status = 502,
-                                .code = "port_closed",
-                                .title = "Nothing listens on this port",
-                                .text = text,
-                                .retry_s = 1 });
+    answer(c,
+           &(struct answer){
+               .status = 502, .code = "port_closed", .title = title, .text = text, .retry_s = 1 });
 }
 
-/* Until when may the port begin to listen? */
+static void answer_unhealthy(struct client *c, const char *why)
+{
+    char text[HEALTH_WHY_MAX + 8];
+    (void)snprintf(text, sizeof text, "%s.", why);
+    answer(c, &(struct answer){ .status = 503,
+                                .code = "unhealthy",
+                                .title = "The app runs, but is not healthy yet",
+                                .text = text,
+                                .retry_s = 1,
+                                .reason = "unhealthy" });
+}
+
+/* Until when may the port begin to listen, and its service get well? */
 static int64_t port_deadline(const struct client *c, const struct sandbox *row)
 {
-    int64_t after_ask = c->asked_ms + EDGE_PORT_GRACE_MS;
-    int64_t up_ms = clock_wall_ms() - row->updated_at_ms;
+    int64_t after_ask = c->port_asked_ms + EDGE_PORT_GRACE_MS;
+    int64_t up_ms = clock_wall_ms() - row->up_since_ms;
     int64_t after_start = c->e->now_ms - (up_ms > 0 ? up_ms : 0) + c->e->config->port_wait_ms;
     int64_t until = after_ask > after_start ? after_ask : after_start;
     return until < c->hold_until_ms ? until : c->hold_until_ms;
@@ -418,13 +434,20 @@ static void seek_running(struct client *c, struct box *b, const struct sandbox *
         box_wake(e, b);
         return;
     }
+    char why[HEALTH_WHY_MAX];
+    if (!core_agent_there(e->core, &row->id)) /* a daemon that has just begun knows of no ports */
+        c->port_asked_ms = e->now_ms;
     int64_t until = port_deadline(c, row);
     bool listens = port_listens(e, &row->id, c->route.port, &loopback);
-    if ((!listens || c->refused) && e->now_ms >= until) {
-        answer_no_port(c);
+    bool ill = listens && core_unhealthy(e->core, &row->id, c->route.port, why);
+    if ((!listens || c->refused || ill) && e->now_ms >= until) {
+        if (ill)
+            answer_unhealthy(c, why);
+        else
+            answer_no_port(c);
         return;
     }
-    if (!listens)
+    if (!listens || ill)
         wait_for_port(e, b, c->route.port, until);
     else if (e->now_ms < c->retry_at_ms)
         return;
@@ -453,6 +476,8 @@ void box_seek(struct client *c)
         seek_running(c, b, row);
     else if (!b->waking)
         seek_wake(c, b, row);
+    if (e->config->edge_log && c->state == CLIENT_WAIT && !c->up_to && !c->connecting)
+        c->held_in = box_phase(e, row, c->route.port);
     core_unref(row);
 }
 

@@ -15,6 +15,7 @@
 
 void client_set(struct client *c, enum client_state state)
 {
+    account_held(c, state == CLIENT_WAIT);
     c->state = state;
     c->since_ms = c->e->now_ms;
 }
@@ -32,6 +33,7 @@ void client_new(struct edge *e, int fd, const struct sockaddr_storage *from)
         e->clients->prev = c;
     e->clients = c;
     e->n_clients++;
+    atomic_store_explicit(&e->traffic->connections, e->n_clients, memory_order_relaxed);
     if (!address_of(from, &c->peer)) {
         client_close(c);
         return;
@@ -59,6 +61,7 @@ void client_close(struct client *c)
     struct edge *e = c->e;
     if (c->s.fd < 0)
         return;
+    client_set(c, CLIENT_LINGER); /* nothing of it is held any more */
     exchange_end(c);
     if (c->connected)
         visitor_close(c->connected);
@@ -72,6 +75,7 @@ void client_close(struct client *c)
     else
         e->clients = c->next;
     e->n_clients--;
+    atomic_store_explicit(&e->traffic->connections, e->n_clients, memory_order_relaxed);
     c->next = e->dead_clients;
     e->dead_clients = c;
 }
@@ -80,6 +84,11 @@ void client_next(struct client *c)
 {
     exchange_end(c);
     client_set(c, CLIENT_IDLE);
+}
+
+const char *client_connection(const struct client *c)
+{
+    return !c->keep ? "close" : c->old ? "keep-alive" : NULL;
 }
 
 /* --- what a request is --- */
@@ -225,12 +234,6 @@ static struct in6_addr look_at_visitor(struct client *c, const struct head *h, s
 
 /* --- one request --- */
 
-static void no_preview(struct client *c)
-{
-    answer(c, &(struct answer){
-                  .status = 404, .code = "not_found", .title = "There is no such preview" });
-}
-
 static bool count_visitor(struct client *c, const struct in6_addr *address)
 {
     struct edge *e = c->e;
@@ -259,15 +262,27 @@ static void enter(struct client *c, const struct head *h, const struct sandbox *
 {
     struct edge *e = c->e;
     struct box *b = box_of(e, &row->id);
-    if (b->n_clients >= e->config->edge_per_sandbox) {
+    if (!edge_has_room(e)) {
         answer(c, &(struct answer){ .status = 503,
-                                    .code = "sandbox_busy",
-                                    .title = "This sandbox has too many open requests",
+                                    .code = "busy",
+                                    .title = "Too many connections are open",
                                     .retry_s = 1 });
         return;
     }
+    if (b->n_clients >= e->config->edge_per_sandbox) {
+        char text[80];
+        (void)snprintf(text, sizeof text, "At most %lld may be open at once.",
+                       (long long)e->config->edge_per_sandbox);
+        answer(c, &(struct answer){ .status = 503,
+                                    .code = "sandbox_busy",
+                                    .title = "This sandbox has too many open requests",
+                                    .text = text,
+                                    .retry_s = 1,
+                                    .reason = "sandbox_busy" });
+        return;
+    }
     c->number = ++e->exchanges;
-    c->asked_ms = e->now_ms;
+    c->asked_ms = c->port_asked_ms = e->now_ms;
     c->hold_until_ms = e->now_ms + e->config->wake_hold_ms;
     client_set(c, CLIENT_WAIT);
     box_enter(b, c);
@@ -296,11 +311,16 @@ static void place(struct client *c, const struct head *h, struct visit *v)
         return;
     }
     if (found == ROUTE_AMBIGUOUS) {
-        refuse(c, 400);
+        answer(c, &(struct answer){ .status = 400,
+                                    .code = "bad_request",
+                                    .title = "The request is malformed",
+                                    .text = "Its Host header is missing, no name, or contradicts "
+                                            "E2b-Sandbox-Id and E2b-Sandbox-Port.",
+                                    .close = true });
         return;
     }
     if (found == ROUTE_UNKNOWN || core_find(c->e->core, &c->route.id, &row, &err) < 0) {
-        no_preview(c);
+        answer(c, &answer_no_preview);
         return;
     }
     char id[ID_LEN + 1];
@@ -326,6 +346,8 @@ static void begin(struct client *c, const char *data, size_t size)
     c->wants = WANTS_TEXT;
     c->is_head = c->keep = false;
     int status = head_request(data, size, &h);
+    account_begin(c, status == 0 ? &h : NULL);
+    account_bytes(c, size, 0);
     if (status == 0 && head_framing(&h, &f) < 0)
         status = 400;
     if (status == 0)
@@ -348,7 +370,8 @@ static void begin(struct client *c, const char *data, size_t size)
     c->upgrade = v.upgrade.len > 0;
     c->navigation = c->navigation && !c->upgrade;
     c->old = h.minor == 0;
-    c->keep = !c->old && !head_lists(&h, "connection", "close") && !c->e->ending;
+    c->keep = !head_lists(&h, "connection", "close") && !c->e->leaving &&
+              (!c->old || head_lists(&h, "connection", "keep-alive"));
     place(c, &h, &v);
 }
 
@@ -389,7 +412,7 @@ bool client_is_starting(const struct client *c)
     if (core_find(c->e->core, &c->route.id, &row, &err) < 0)
         return false;
     bool starting = row->state != SANDBOX_RUNNING ||
-                    clock_wall_ms() - row->updated_at_ms < c->e->config->port_wait_ms;
+                    clock_wall_ms() - row->up_since_ms < c->e->config->port_wait_ms;
     core_unref(row);
     return starting;
 }
@@ -415,25 +438,26 @@ static void tick_wait(struct client *c, int64_t now)
 
 static void tick_open(struct client *c, int64_t now)
 {
+    const struct config *config = c->e->config;
     bool waits_for_client = !c->request.done && !c->app_deaf && buffer_len(&c->up) == 0 &&
                             !(c->expects && c->interims == 0);
-    bool takes_nothing = buffer_len(&c->down) > 0 && now - c->took_ms > EDGE_STALL_MS;
+    bool takes_nothing = buffer_len(&c->down) > 0 && now - c->took_ms > config->peer_stall_ms;
     bool has_left = c->s.hung && now - c->active_ms > EDGE_HALF_CLOSED_MS;
-    if (now - c->active_ms > c->e->config->edge_idle_ms ||
-        (!c->upgraded && (takes_nothing || has_left)))
+    if (now - c->active_ms > config->edge_idle_ms || (!c->upgraded && (takes_nothing || has_left)))
         client_close(c);
-    else if (c->head_began_ms && !c->answered && now - c->head_began_ms > EDGE_HEADER_MS)
+    else if (c->head_began_ms && !c->answered && now - c->head_began_ms > EDGE_APP_HEADER_MS)
         exchange_lost(c, "did not finish the head of its answer");
-    else if (waits_for_client && !c->answered && now - c->gave_ms > EDGE_STALL_MS)
+    else if (waits_for_client && !c->answered && now - c->gave_ms > config->peer_stall_ms)
         refuse(c, 408);
 }
 
 void client_tick(struct client *c)
 {
+    const struct config *config = c->e->config;
     int64_t now = c->e->now_ms, in_state = now - c->since_ms;
     switch (c->state) {
     case CLIENT_IDLE:
-        if (in_state > (c->number ? EDGE_KEEPALIVE_MS : EDGE_HEADER_MS)) {
+        if (in_state > (c->number ? config->peer_idle_ms : config->peer_header_ms)) {
             client_close(c);
         } else if (in_state > EDGE_TICK_MS) { /* memory is for those who do something */
             buffer_release(&c->in);
@@ -441,7 +465,7 @@ void client_tick(struct client *c)
         }
         break;
     case CLIENT_HEAD:
-        if (in_state > EDGE_HEADER_MS)
+        if (in_state > config->peer_header_ms)
             refuse(c, 408);
         break;
     case CLIENT_WAIT:
@@ -451,7 +475,7 @@ void client_tick(struct client *c)
         tick_open(c, now);
         break;
     case CLIENT_ANSWER:
-        if (in_state > EDGE_STALL_MS)
+        if (in_state > config->peer_stall_ms)
             client_close(c);
         break;
     case CLIENT_LINGER:

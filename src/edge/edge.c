@@ -111,20 +111,13 @@ static int listen_on(const struct config_bind *bind_to, struct err *err)
         six->sin6_addr = address;
         size = sizeof *six;
     }
-    int fd = socket(at.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return err_sys(err, errno, "socket of the edge");
-    int on = 1;
-    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on); /* bind tells if it matters */
-    if (bind(fd, (const struct sockaddr *)&at, size) < 0 || listen(fd, SOMAXCONN) < 0) {
-        int sys = errno;
-        (void)close(fd);
-        if (sys == EADDRINUSE)
-            return err_set(err, ERR_CONFLICT, "the edge's address %s port %u is in use",
-                           bind_to->host, bind_to->port);
-        return err_sys(err, sys, "listen on %s port %u", bind_to->host, bind_to->port);
-    }
-    return fd;
+    int fd = fd_listen((const struct sockaddr *)&at, size, SOMAXCONN);
+    if (fd >= 0)
+        return fd;
+    if (errno == EADDRINUSE)
+        return err_set(err, ERR_CONFLICT, "the edge's address %s port %u is in use", bind_to->host,
+                       bind_to->port);
+    return err_sys(err, errno, "listen on %s port %u", bind_to->host, bind_to->port);
 }
 
 static void log_refusal(struct edge *e, const char *why)
@@ -135,6 +128,12 @@ static void log_refusal(struct edge *e, const char *why)
     log_warn("edge.refused", KV_STR("why", why), KV_INT("connections", e->n_clients));
 }
 
+/* A client in a box has one to an app, or soon will. */
+bool edge_has_room(const struct edge *e)
+{
+    return (uint64_t)e->n_clients + e->n_entered + e->n_idle < e->files_max;
+}
+
 static void accept_some(struct edge *e)
 {
     for (int i = 0; i < ACCEPTS_MAX && e->listener.readable; i++) {
@@ -142,7 +141,7 @@ static void accept_some(struct edge *e)
         socklen_t size = sizeof from;
         int fd =
             accept4(e->listener.fd, (struct sockaddr *)&from, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd >= 0 && e->n_clients >= e->clients_max) {
+        if (fd >= 0 && (e->n_clients >= e->clients_max || !edge_has_room(e))) {
             (void)send(fd, answer_busy, strlen(answer_busy), MSG_DONTWAIT | MSG_NOSIGNAL);
             (void)close(fd);
             log_refusal(e, "too many connections");
@@ -177,8 +176,11 @@ static void take_jobs(struct edge *e)
     mu_lock(&e->lock);
     struct job *list = e->done;
     e->done = NULL;
-    if (e->stopping)
-        e->ending = true;
+    if (e->stopping && !e->leaving) {
+        e->leaving = true;
+        e->leaving_ms = e->now_ms;
+        e->before = e->exchanges;
+    }
     mu_unlock(&e->lock);
     while (list) {
         struct job *j = list;
@@ -279,20 +281,67 @@ static void tick(struct edge *e)
         box_sweep(e);
 }
 
-/* Ending: who waits between requests goes at once, and so does what never ends by itself. */
-static void end_idle(struct edge *e)
+/* --- the end ---
+ *
+ * First it goes on serving, one request a connection, until what was under way is done: nobody who
+ * comes meanwhile is kept out by somebody's long upload. Then it stops listening; who comes from
+ * now on is refused, and tries again (Traefik does: dynamic.yml). What has connected by then may
+ * have been sent, and is served. */
+
+static bool is_endless(const struct client *c)
 {
-    if (e->listener.fd >= 0)
-        sock_close(e, &e->listener);
-    mu_lock(&e->lock);
-    bool all = e->now_ms >= e->stop_deadline_ms;
-    mu_unlock(&e->lock);
+    return c->upgraded || c->endless;
+}
+
+static bool under_way_before(const struct edge *e)
+{
+    for (const struct client *c = e->clients; c; c = c->next)
+        if (c->box && c->number <= e->before && !is_endless(c))
+            return true;
+    return false;
+}
+
+/* Connections between two requests. A proxy takes a new one for its next. */
+static void close_unused(struct edge *e)
+{
     for (struct client *c = e->clients, *next; c; c = next) {
         next = c->next;
         c->keep = false;
-        if (all || c->state == CLIENT_IDLE || c->state == CLIENT_HEAD || c->upgraded || c->endless)
+        if (c->state == CLIENT_IDLE && c->number > 0)
             client_close(c);
-        else if (c->state == CLIENT_WAIT)
+    }
+}
+
+static void leave(struct edge *e)
+{
+    mu_lock(&e->lock);
+    int64_t deadline_ms = e->stop_deadline_ms;
+    mu_unlock(&e->lock);
+    close_unused(e);
+    if (e->now_ms < deadline_ms &&
+        (e->now_ms - e->leaving_ms < EDGE_TICK_MS || under_way_before(e)))
+        return;
+    e->listener.readable = true;
+    while (e->listener.readable && !e->listening_paused)
+        accept_some(e);
+    sock_close(e, &e->listener);
+    e->ending = true;
+    e->end_ms = e->now_ms + EDGE_LAST_MS;
+    if (e->end_ms < deadline_ms)
+        e->end_ms = deadline_ms;
+    e->last_ms = e->now_ms + EDGE_LAST_MS;
+}
+
+/* What does not end by itself goes at once; what has connected last without a word, soon. */
+static void end_idle(struct edge *e)
+{
+    bool late = e->now_ms >= e->last_ms, all = e->now_ms >= e->end_ms;
+    close_unused(e);
+    for (struct client *c = e->clients, *next; c; c = next) {
+        next = c->next;
+        if (all || is_endless(c) || (late && (c->state == CLIENT_IDLE || c->state == CLIENT_HEAD)))
+            client_close(c);
+        else if (late && c->state == CLIENT_WAIT)
             answer(c, &(struct answer){ .status = 503,
                                         .code = "shutting_down",
                                         .title = "The server is being restarted",
@@ -307,7 +356,7 @@ static void *loop(void *arg)
     for (;;) {
         bool busy = e->n_clients > 0 || e->n_boxes > 0 || e->listening_paused;
         bool more = e->again || (e->listener.readable && !e->listening_paused && !e->ending);
-        int wait_ms = more ? 0 : busy || e->ending ? EDGE_TICK_MS : -1;
+        int wait_ms = more ? 0 : busy || e->leaving ? EDGE_TICK_MS : -1;
         int n = epoll_wait(e->epoll, events, EVENTS, wait_ms);
         e->now_ms = clock_mono_ms();
         for (int i = 0; i < n; i++) {
@@ -321,6 +370,8 @@ static void *loop(void *arg)
         pump_all(e);
         if (e->now_ms - e->ticked_ms >= EDGE_TICK_MS)
             tick(e);
+        if (e->leaving && !e->ending)
+            leave(e);
         if (e->ending)
             end_idle(e);
         bury(e);
@@ -331,17 +382,14 @@ static void *loop(void *arg)
 
 /* --- life --- */
 
-static uint32_t connections_max(const struct config *config)
+/* Descriptors of the process that the edge may take. */
+static uint64_t files_max(void)
 {
     struct rlimit files;
-    uint64_t most = (uint64_t)config->edge_connections;
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur != RLIM_INFINITY) {
-        /* an exchange has two descriptors */
-        uint64_t fit = files.rlim_cur > 2 * EDGE_FD_RESERVE ? (files.rlim_cur - EDGE_FD_RESERVE) / 2
-                                                            : files.rlim_cur / 4;
-        most = most < fit ? most : fit;
-    }
-    return (uint32_t)most;
+    if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur == RLIM_INFINITY)
+        return UINT64_MAX;
+    return files.rlim_cur > 2 * EDGE_FD_RESERVE ? files.rlim_cur - EDGE_FD_RESERVE
+                                                : files.rlim_cur / 2;
 }
 
 static void edge_free(struct edge *e)
@@ -382,12 +430,14 @@ int edge_start(struct core *core, const struct config *config, struct edge **ret
 {
     struct edge *e = mem_new(1, sizeof *e);
     e->core = core;
+    e->traffic = core_traffic(core);
     e->config = config;
     e->epoll = -1;
     e->listener = (struct sock){ .kind = SOCK_LISTENER, .fd = -1 };
     e->event = (struct sock){ .kind = SOCK_EVENT, .fd = -1 };
     e->now_ms = clock_mono_ms();
-    e->clients_max = connections_max(config);
+    e->clients_max = (uint32_t)config->edge_connections;
+    e->files_max = files_max();
     mu_init(&e->lock, MU_EDGE);
     visitors_init(&e->visitors, config->edge_rate, config->edge_burst, (uint32_t)config->edge_wakes,
                   (uint32_t)config->edge_per_visitor);

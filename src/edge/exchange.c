@@ -19,6 +19,7 @@
 
 void exchange_end(struct client *c)
 {
+    account_over(c);
     if (c->up_to)
         upstream_close(c->e, c->up_to);
     box_leave(c);
@@ -91,7 +92,7 @@ void exchange_lost(struct client *c, const char *how)
     if (!sent || (twice && (reused || moved))) {
         buffer_rewind(&c->up);
         if (sent) { /* a first request once more */
-            c->asked_ms = c->e->now_ms;
+            c->asked_ms = c->port_asked_ms = c->e->now_ms;
             c->hold_until_ms = c->asked_ms + c->e->config->wake_hold_ms;
         } else {
             c->refused = true;
@@ -175,8 +176,12 @@ static bool feed_request(struct client *c)
     size_t used = 0;
     if (c->state != CLIENT_WAIT && c->state != CLIENT_OPEN)
         return false;
-    if (c->upgraded)
-        return move(&c->in, &c->up);
+    if (c->upgraded) {
+        size_t before = buffer_len(&c->in);
+        bool moved = move(&c->in, &c->up);
+        account_bytes(c, before - buffer_len(&c->in), 0);
+        return moved;
+    }
     if (c->request.done || (c->app_deaf && !c->answered))
         return false;
     if (body_feed(&c->request, buffer_at(&c->in), buffer_len(&c->in), &used) < 0) {
@@ -190,6 +195,7 @@ static bool feed_request(struct client *c)
         return true;
     }
     buffer_drop(&c->in, used);
+    account_bytes(c, used, 0);
     if (c->app_deaf) /* it has answered and takes no more: read to the end of the message */
         buffer_release(&c->up);
     if (c->eof && !c->request.done && used == 0 &&
@@ -290,6 +296,8 @@ static bool pass_upgrade(struct client *c, const struct head *h)
     }
     c->upgraded = c->answered = c->begun = true;
     c->response.done = true;
+    c->status = h->status;
+    account_upgraded(c);
     return rewrite_response(&c->down, h, "Upgrade", false, false);
 }
 
@@ -303,7 +311,7 @@ static bool pass_final(struct client *c, const struct head *h, size_t size)
     }
     bool to_close = !no_body && !f.chunked && !f.has_length;
     bool chunked = !no_body && !f.has_length && !c->old;
-    if (to_close && c->old)
+    if (c->old && !no_body && !f.has_length) /* there only the end of the stream ends it */
         c->keep = false;
     /* Many an app sends a body after the head of a HEAD: what follows is not to be trusted. */
     c->app_keeps = app_keeps(h) && !to_close && !c->is_head;
@@ -316,7 +324,8 @@ static bool pass_final(struct client *c, const struct head *h, size_t size)
     const struct line *type = head_line(h, "content-type", &more);
     c->endless = type && span_starts(type->value, "text/event-stream");
     c->answered = c->begun = true;
-    return rewrite_response(&c->down, h, c->keep ? NULL : "close", chunked, h->status != 204);
+    c->status = h->status;
+    return rewrite_response(&c->down, h, client_connection(c), chunked, h->status != 204);
 }
 
 static bool take_answer(struct client *c)
@@ -375,8 +384,10 @@ static bool feed_response(struct client *c)
 
 static bool push_client(struct client *c)
 {
+    size_t before = buffer_len(&c->down);
     switch (sock_write(&c->s, &c->down)) {
     case IO_SOME:
+        account_bytes(c, 0, before - buffer_len(&c->down));
         c->active_ms = c->took_ms = c->e->now_ms;
         return true;
     case IO_BROKEN:

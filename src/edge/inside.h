@@ -19,6 +19,7 @@
 #include "config/config.h"
 #include "core/core.h"
 #include "core/share.h"
+#include "core/traffic.h"
 #include "head.h"
 #include "rewrite.h"
 #include "route.h"
@@ -137,16 +138,26 @@ struct client {
     unsigned interims; /* 1xx answers so far */
     unsigned attempts; /* connections that failed, before or after something was sent */
     int64_t asked_ms, hold_until_ms, retry_at_ms;
+    int64_t port_asked_ms;     /* of those who could know its ports; the agent was there */
     int64_t gave_ms;           /* the client last gave something */
     int64_t head_began_ms;     /* of the app's answer; 0: nothing of it has come */
     char *location;            /* where an exchanged share link leads */
     char code[SHARE_CODE_MAX]; /* share link to be exchanged; empty: none */
     uint64_t lingered;
+
+    /* what became of it (account.c) */
+    bool counting; /* it has begun and was not counted yet */
+    int status;    /* of the app's answer; 0: none yet */
+    int64_t began_ms, held_ms;
+    const char *held_in; /* the last phase in which it was held */
+    uint64_t bytes_in, bytes_out;
+    struct account *account; /* for the log; NULL: none is wished for */
 };
 
 #define BOXES 1024 /* buckets; a power of two */
 struct edge {
     struct core *core;
+    struct traffic *traffic;
     const struct config *config;
     int epoll;
     struct sock listener, event;
@@ -162,6 +173,8 @@ struct edge {
     uint64_t exchanges; /* so far: their numbers */
     struct client *clients;
     uint32_t n_clients, clients_max;
+    uint32_t n_entered, n_idle; /* requests in boxes, unused connections to apps */
+    uint64_t files_max;         /* descriptors that all of those may take */
     struct client *again;
     struct client *dead_clients;
     struct upstream *dead_upstreams;
@@ -169,12 +182,21 @@ struct edge {
     uint32_t n_boxes;
     struct visitors visitors;
     int64_t ticked_ms, reviewed_ms;
-    bool ending;
+    bool leaving;       /* asked to stop: a connection gets one answer more */
+    bool ending;        /* it does not listen any more */
+    uint64_t before;    /* exchanges that had begun when it was asked */
+    int64_t leaving_ms; /* when that was */
+    int64_t last_ms;    /* held requests, and connections without one, end then */
+    int64_t end_ms;     /* what is still open is cut */
     int64_t refused_log_ms;
+    int64_t log_second_ms;
+    uint64_t log_lines; /* in that second, written or not */
 };
 
 /* edge.c: a pool thread gives its finished job to the loop. */
 void edge_post(struct edge *e, struct job *j);
+/* edge.c: is there a descriptor for one more connection, theirs or to an app? */
+bool edge_has_room(const struct edge *e);
 /* edge.c: pump it once more in this round. */
 void edge_again(struct client *c);
 
@@ -216,6 +238,8 @@ void client_close(struct client *c);
 /* The exchange is over and all of it was sent: the next request, or the end. */
 void client_next(struct client *c);
 void client_set(struct client *c, enum client_state state);
+/* What an answer says of the connection; NULL: what its version means anyway. */
+const char *client_connection(const struct client *c);
 /* Reads the next head, if it is there, and begins an exchange. false: nothing changed. */
 bool client_take(struct client *c);
 void client_tick(struct client *c);
@@ -244,6 +268,19 @@ void access_redeem(struct client *c);
 /* Is the right that let it in still good? */
 bool access_still(struct client *c, const struct sandbox *row);
 
+/* account.c */
+/* A request has come; h: NULL when it cannot be read. */
+void account_begin(struct client *c, const struct head *h);
+/* It ends with our own answer of so many bytes. */
+void account_answer(struct client *c, int status, const char *code, size_t size);
+/* It ends without one; nothing happens when it was counted. */
+void account_over(struct client *c);
+void account_upgraded(struct client *c);
+/* Its state is about to change: will it be held? */
+void account_held(struct client *c, bool now);
+/* That came from the client, that went to it. */
+void account_bytes(struct client *c, size_t in, size_t out);
+
 /* answer.c: our own answers. */
 struct answer {
     int status;
@@ -257,6 +294,7 @@ struct answer {
     bool close;
 };
 void answer(struct client *c, const struct answer *a);
+extern const struct answer answer_no_preview;
 void answer_err(struct client *c, const struct err *err);
 void answer_wake_page(struct client *c);
 void answer_phase(struct client *c, const struct sandbox *row);

@@ -32,12 +32,13 @@ struct upstream *upstream_new(struct box *b, struct client *c, int fd, bool conn
     return u;
 }
 
-static void unlink_idle(struct upstream *u)
+static void unlink_idle(struct edge *e, struct upstream *u)
 {
     for (struct upstream **at = &u->box->idle; *at; at = &(*at)->next)
         if (*at == u) {
             *at = u->next;
             u->box->n_idle--;
+            e->n_idle--;
             return;
         }
 }
@@ -61,7 +62,7 @@ struct upstream *upstream_idle(struct edge *e, struct box *b, uint16_t port)
             upstream_close(e, u);
             continue;
         }
-        unlink_idle(u);
+        unlink_idle(e, u);
         u->next = NULL;
         u->reused = true;
         return u;
@@ -82,7 +83,7 @@ void upstream_close(struct edge *e, struct upstream *u)
     if (u->s.fd < 0)
         return;
     if (!u->client)
-        unlink_idle(u);
+        unlink_idle(e, u);
     else if (u->client->up_to == u)
         u->client->up_to = NULL;
     u->client = NULL;
@@ -105,6 +106,7 @@ void upstream_keep(struct edge *e, struct upstream *u)
     u->next = b->idle;
     b->idle = u;
     b->n_idle++;
+    e->n_idle++;
 }
 
 void upstream_drop_idle(struct edge *e, struct box *b)

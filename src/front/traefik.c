@@ -175,6 +175,7 @@ int traefik_write(const struct config *config, const char *instance, const char 
                     { "entrypoint", config->preview_entrypoint },
                     /* where TLS comes in may be called web, too */
                     { "redirect", str_eq(config->preview_entrypoint, "web") ? "plain" : "web" },
+                    { "retry", "sandboxd-retry@file" }, /* an "@" of its own */
                     { "socket", socket },
                     { "instance", instance },
                     { "dir", real },

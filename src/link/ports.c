@@ -63,6 +63,17 @@ static const struct link_port *port_find(const struct peer *p, uint16_t port)
     return NULL;
 }
 
+bool link_listens(struct link *l, const struct sandbox_id *id, uint16_t port, bool *ret_loopback)
+{
+    mu_lock(&l->lock);
+    const struct peer *p = peer_find(l, id);
+    const struct link_port *found = p ? port_find(p, port) : NULL;
+    if (found)
+        *ret_loopback = found->loopback;
+    mu_unlock(&l->lock);
+    return found != NULL;
+}
+
 int link_wait_port(struct link *l, const struct sandbox_id *id, uint16_t port, int64_t deadline_ms,
                    bool *ret_loopback, struct err *err)
 {

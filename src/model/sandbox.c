@@ -16,9 +16,9 @@ static const unsigned char edges[SANDBOX_STATE_COUNT][SANDBOX_EVENT_COUNT] = {
 };
 
 static const struct {
-    const char *v1, *legacy, *truth;
+    const char *v1, *legacy;
 } states[SANDBOX_STATE_COUNT] = {
-#define STATE_ROW(name, v1, legacy, truth) [SANDBOX_##name] = { v1, legacy, truth },
+#define STATE_ROW(name, v1, legacy, truth) [SANDBOX_##name] = { v1, legacy },
     SANDBOX_STATES(STATE_ROW)
 #undef STATE_ROW
 };
@@ -48,11 +48,6 @@ const char *sandbox_state_name(enum sandbox_state s)
 const char *sandbox_state_legacy(enum sandbox_state s)
 {
     return states[s].legacy;
-}
-
-const char *sandbox_state_truth(enum sandbox_state s)
-{
-    return states[s].truth;
 }
 
 const char *sandbox_event_name(enum sandbox_event e)

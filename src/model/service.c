@@ -10,22 +10,33 @@ const char *const service_restart_names[] = { "always", "on-failure", "never", N
 
 static const struct field rows[] = {
     FIELD_STR(struct service, name, .lo = 1, .hi = SERVICE_NAME_MAX, .flags = FIELD_REQUIRED,
-              .help = "what it is called"),
+              .help = "what it is called",
+              .schema = "pattern: \"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$\""),
     FIELD_ANY(struct service, cmd, .flags = FIELD_REQUIRED,
-              .help = "a list of strings, or one string for the shell"),
-    FIELD_STR(struct service, cwd, .lo = 1, .hi = PATH_BYTES_MAX, .flags = FIELD_NULLABLE),
-    FIELD_MAP(struct service, env, .hi = SANDBOX_ENV_MAX, .flags = FIELD_NULLABLE | FIELD_SECRET),
+              .help = "a list of strings, or one string for the shell", .schema = COMMAND_SCHEMA),
+    FIELD_STR(struct service, cwd, .lo = 1, .hi = PATH_BYTES_MAX, .flags = FIELD_NULLABLE,
+              .schema = CWD_SCHEMA),
+    FIELD_MAP(struct service, env, .hi = SANDBOX_ENV_MAX, .flags = FIELD_NULLABLE | FIELD_SECRET,
+              .schema = ENV_SCHEMA),
     FIELD_U32(struct service, port, .lo = 1, .hi = 65535, .flags = FIELD_NULLABLE),
-    FIELD_STR(struct service, health_path, .lo = 1, .hi = 1024, .flags = FIELD_NULLABLE),
+    FIELD_STR(struct service, health_path, .lo = 1, .hi = 1024, .flags = FIELD_NULLABLE,
+              .schema = "pattern: \"^/[!-~]*$\"",
+              .help = "a path that must answer 2xx or 3xx before requests to the port are passed"),
+    FIELD_STR(struct service, ready_log, .lo = 1, .hi = SERVICE_LOG_MAX, .flags = FIELD_NULLABLE,
+              .schema = SERVICE_LOG_SCHEMA, .help = "text of its output that makes it ready"),
     FIELD_ENUM(struct service, restart, .names = service_restart_names, .flags = FIELD_NULLABLE),
 };
-const struct shape service_shape = SHAPE("service", rows);
+const struct shape service_shape =
+    SHAPE("service", rows,
+          .schema = "anyOf: [{ properties: { health_path: { type: \"null\" } } }, { required: "
+                    "[port], properties: { port: { type: integer } } }]");
 
 void services_release(struct services *s)
 {
     for (size_t i = 0; i < s->count; i++)
         shape_release(&service_shape, &s->items[i]);
     s->count = 0;
+    strv_release(&s->stopped);
 }
 
 int service_check(const struct service *s, struct err *err)
@@ -41,6 +52,12 @@ int service_check(const struct service *s, struct err *err)
     }
     if (s->health_path && s->health_path[0] != '/')
         return err_set(err, ERR_INVALID, "health_path: must begin with /");
+    for (const char *p = s->health_path; p && *p; p++)
+        if (*p <= ' ' || *p > '~')
+            return err_set(err, ERR_INVALID, "health_path: has visible ASCII characters only");
+    for (const char *c = s->ready_log; c && *c; c++)
+        if (*c == '\n')
+            return err_set(err, ERR_INVALID, "ready_log: must lie within one line");
     if (s->health_path && !s->port)
         return err_set(err, ERR_INVALID, "health_path: needs a port");
     return 0;

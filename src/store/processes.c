@@ -15,14 +15,14 @@ void store_process_release(struct store_process *p)
 static int do_add(struct db *db, void *arg, struct err *err)
 {
     const struct store_process *p = arg;
-    int added = db_run(db, Q_PROCESS_INSERT,
-                       ARGS(ARG_TEXT("id", p->id.text), ARG_TEXT("sandbox", p->sandbox.text),
-                            ARG_TEXT("node", p->node), ARG_TEXT("tenant", p->tenant),
-                            ARG_INT("epoch", p->epoch), ARG_INT("number", p->number),
-                            ARG_TEXT("state", p->state), ARG_TEXT("argv", p->argv),
-                            ARG_TEXT("cwd", p->cwd), ARG_TEXT("service", p->service),
-                            ARG_INT("pty", p->pty), ARG_INT("started_at_ms", p->started_at_ms)),
-                       err);
+    int added = db_run(
+        db, Q_PROCESS_INSERT,
+        ARGS(ARG_TEXT("id", p->id.text), ARG_TEXT("sandbox", p->sandbox.text),
+             ARG_TEXT("node", p->node), ARG_TEXT("tenant", p->tenant), ARG_INT("epoch", p->epoch),
+             ARG_INT("number", p->number), ARG_TEXT("state", p->state), ARG_TEXT("argv", p->argv),
+             ARG_TEXT("cwd", p->cwd), ARG_TEXT("service", p->service), ARG_INT("pty", p->pty),
+             ARG_INT("tied", p->tied), ARG_INT("started_at_ms", p->started_at_ms)),
+        err);
     return added < 0 ? -1 : 0;
 }
 
@@ -97,6 +97,7 @@ static int read_process(sqlite3_stmt *row, struct store_process *ret, struct err
     p.bytes = (uint64_t)sqlite3_column_int64(row, 12);
     p.started_at_ms = sqlite3_column_int64(row, 13);
     p.ended_at_ms = sqlite3_column_int64(row, 14);
+    p.tied = sqlite3_column_int64(row, 15) != 0;
     *ret = p;
     return 0;
 }

@@ -197,28 +197,6 @@ static int change(struct db *db, enum query q, const struct arg *args, struct er
     return changed < 0 ? -1 : 0;
 }
 
-struct facts {
-    const struct sandbox_id *id;
-    const char *container_id, *image_digest;
-    uint32_t nofile;
-};
-
-static int do_set_container(struct db *db, void *arg, struct err *err)
-{
-    const struct facts *f = arg;
-    return change(db, Q_SANDBOX_SET_CONTAINER,
-                  ARGS(ARG_TEXT("id", f->id->text), ARG_TEXT("container_id", f->container_id),
-                       ARG_TEXT("image_digest", f->image_digest), ARG_INT("nofile", f->nofile)),
-                  err);
-}
-
-int store_set_container(struct store *s, const struct sandbox_id *id, const char *container_id,
-                        const char *image_digest, uint32_t nofile, struct err *err)
-{
-    struct facts f = { id, container_id, image_digest, nofile };
-    return writer_run(s->writer, do_set_container, &f, false, err);
-}
-
 struct keepalive {
     const struct sandbox_id *id;
     int64_t until_ms;
@@ -255,30 +233,6 @@ int store_set_services(struct store *s, const struct sandbox_id *id, const char 
 {
     struct services_text v = { id, json };
     return writer_run(s->writer, do_set_services, &v, false, err);
-}
-
-struct external {
-    const struct sandbox_id *id;
-    const char *user, *project, *workspace;
-};
-
-static int do_set_external(struct db *db, void *arg, struct err *err)
-{
-    const struct external *e = arg;
-    if (change(db, Q_SANDBOX_SET_EXTERNAL,
-               ARGS(ARG_TEXT("id", e->id->text), ARG_TEXT("user", e->user),
-                    ARG_TEXT("project", e->project), ARG_TEXT("workspace", e->workspace)),
-               err) < 0)
-        return -1;
-    return change(db, Q_WORKSPACE_SET_USER,
-                  ARGS(ARG_TEXT("id", e->id->text), ARG_TEXT("external_user", e->user)), err);
-}
-
-int store_set_external(struct store *s, const struct sandbox_id *id, const char *user,
-                       const char *project, const char *workspace, struct err *err)
-{
-    struct external e = { id, user, project, workspace };
-    return writer_run(s->writer, do_set_external, &e, false, err);
 }
 
 struct touch {

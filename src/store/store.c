@@ -36,9 +36,12 @@ static int open_parts(struct store *s, const char *data_dir, const struct sql_mi
                       int count, struct err *err)
 {
     struct db db = { 0 };
-    if (home_open(&s->home, data_dir, err) < 0 ||
-        schema_open(&s->home, list, count, &db, err) < 0 ||
-        writer_new(&db, &s->home, &s->writer, err) < 0)
+    if (home_open(&s->home, data_dir, err) < 0)
+        return -1;
+    int rc = schema_open(&s->home, list, count, &db, err);
+    if (rc < 0 && err->code == ERR_NO_SPACE && home_reserve_drop(&s->home))
+        rc = schema_open(&s->home, list, count, &db, err); /* who is to free space must be up */
+    if (rc < 0 || writer_new(&db, &s->home, &s->writer, err) < 0)
         return -1;
     AUTO(free) char *path = home_path(&s->home, HOME_DB);
     for (size_t i = 0; i < STORE_READERS; i++)

@@ -95,9 +95,31 @@ int beneath_fail(struct err *err, int sys)
     return -1;
 }
 
+/* Is it a part of the path that is no directory, or the end of it? */
+static int no_dir(int dir, const char *path, struct err *err)
+{
+    char up[PATH_BYTES_MAX + 1];
+    AUTO(fd) int fd = -1;
+    const char *slash = strrchr(path, '/');
+    size_t len = slash ? (size_t)(slash - path) : 0;
+    if (len < sizeof(up)) {
+        memcpy(up, path, len);
+        up[len] = '\0';
+        fd = beneath_open(dir, up, O_RDONLY | O_DIRECTORY, 0);
+    }
+    (void)beneath_fail(err, ENOTDIR);
+    if (fd < 0)
+        return -1;
+    (void)err_set(err, ERR_INVALID, "a directory is needed, and the path names something else");
+    err->sys = ENOTDIR;
+    return -1;
+}
+
 int beneath_dir(int dir, const char *path, int *ret_fd, struct err *err)
 {
     int fd = beneath_open(dir, path, O_RDONLY | O_DIRECTORY, 0);
+    if (fd < 0 && errno == ENOTDIR)
+        return no_dir(dir, path, err);
     if (fd < 0)
         return beneath_fail(err, errno);
     *ret_fd = fd;
@@ -202,7 +224,11 @@ int beneath_parent(int root, const char *path, const struct owner *make, int *re
     up[len] = '\0';
     if (make)
         return beneath_mkdirs(root, up, make, ret_dir, err);
-    return beneath_dir(root, up, ret_dir, err);
+    int fd = beneath_open(root, up, O_RDONLY | O_DIRECTORY, 0);
+    if (fd < 0)
+        return beneath_fail(err, errno);
+    *ret_dir = fd;
+    return 0;
 }
 
 /* --- temporary names: .put-<16 hex of this run><16 hex>.tmp --- */
@@ -223,13 +249,23 @@ static const char *run_name(void)
     return run_hex;
 }
 
-void beneath_temp_name(char name[TEMP_NAME_BYTES])
+static void temp_name(const char *run, char name[TEMP_NAME_BYTES])
 {
     uint8_t raw[RUN_BYTES];
     char hex[RUN_BYTES * 2 + 1];
     random_bytes(raw, sizeof(raw));
     hex_encode(raw, sizeof(raw), hex);
-    (void)snprintf(name, TEMP_NAME_BYTES, TEMP_PREFIX "%s%s" TEMP_SUFFIX, run_name(), hex);
+    (void)snprintf(name, TEMP_NAME_BYTES, TEMP_PREFIX "%s%s" TEMP_SUFFIX, run, hex);
+}
+
+void beneath_temp_name(char name[TEMP_NAME_BYTES])
+{
+    temp_name(run_name(), name);
+}
+
+void beneath_trash_name(char name[TEMP_NAME_BYTES])
+{
+    temp_name("0000000000000000", name);
 }
 
 bool beneath_is_temp(const char *name, bool *ret_stale)

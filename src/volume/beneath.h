@@ -49,6 +49,8 @@ int beneath_watch(int inotify, int dir, uint32_t mask);
  * (name becomes ""), else under a temporary name in dir. The descriptor, or -1 with errno. */
 int beneath_temp(int dir, char name[TEMP_NAME_BYTES]);
 void beneath_temp_name(char name[TEMP_NAME_BYTES]);
+/* A temporary name of no run: what has it is to be removed. */
+void beneath_trash_name(char name[TEMP_NAME_BYTES]);
 /* Is this one of our temporary names? *ret_stale: made by an earlier run of the program, so nobody
  * will rename it any more. */
 bool beneath_is_temp(const char *name, bool *ret_stale);

@@ -123,21 +123,39 @@ int change_check_name(const struct file_match *match, int dir, const char *leaf,
     return change_check(match, rc < 0 ? NULL : &st, err);
 }
 
-static struct mu locks[LOCKS];
+static struct mu locks[LOCKS], append_locks[LOCKS];
 
 static void locks_init(void)
 {
-    for (size_t i = 0; i < LOCKS; i++)
+    for (size_t i = 0; i < LOCKS; i++) {
         mu_init(&locks[i], MU_FILE);
+        mu_init(&append_locks[i], MU_APPEND);
+    }
 }
 
-struct mu *change_lock_of(int root)
+/* Of an open descriptor; should fstat fail, the first lock would do as well. */
+static struct mu *lock_by_inode(struct mu *of, int fd)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct stat st = { 0 };
     (void)pthread_once(&once, locks_init);
-    (void)!fstat(root, &st); /* of an open descriptor; the first lock would do as well */
-    return &locks[st.st_ino % LOCKS];
+    (void)!fstat(fd, &st);
+    return &of[st.st_ino % LOCKS];
+}
+
+struct mu *change_lock_of(int root)
+{
+    return lock_by_inode(locks, root);
+}
+
+struct mu *append_lock_of(int fd)
+{
+    return lock_by_inode(append_locks, fd);
+}
+
+bool change_conditional(const struct file_match *match)
+{
+    return match && (match->if_match || match->if_none_match);
 }
 
 /* --- names --- */
@@ -150,6 +168,14 @@ int rename_new(int from_dir, const char *from, int to_dir, const char *to)
 static int taken(struct err *err)
 {
     return err_set(err, ERR_CONFLICT, "there is something by that name already");
+}
+
+/* The same of a move or a copy, which may replace a file by a file. */
+static int not_replaced(bool overwrite, struct err *err)
+{
+    (void)taken(err);
+    return err_remedy(err, overwrite ? "Only a file takes the place of a file: remove it first."
+                                     : "\"overwrite\": true replaces a file.");
 }
 
 static int reserved(const char *leaf, struct err *err)
@@ -215,7 +241,7 @@ static int may_replace(const struct ends *e, struct err *err)
     if (S_ISLNK(st.st_mode))
         return beneath_fail(err, ELOOP);
     if (!S_ISREG(st.st_mode) || S_ISDIR(e->st.st_mode))
-        return taken(err);
+        return not_replaced(true, err);
     return 0;
 }
 
@@ -231,7 +257,7 @@ static int rename_ends(const struct ends *e, bool overwrite, const struct file_m
     if (rc == 0)
         return 0;
     if (errno == EEXIST || errno == ENOTEMPTY)
-        return taken(err);
+        return not_replaced(overwrite, err);
     if (errno == EINVAL)
         return err_set(err, ERR_INVALID, "to: lies within what is moved");
     return beneath_fail(err, errno);
@@ -274,13 +300,19 @@ int stage_open(int root, char *name, int *ret_fd, struct err *err)
 
 void stage_drop(int root, const char *name)
 {
-    struct err ignored; /* the next bring-up removes it */
+    struct err ignored; /* the next run removes it */
+    char trash[TEMP_NAME_BYTES];
     uint64_t freed = 0;
-    (void)tree_remove(root, name, false, clock_mono_ms() + FILE_REMOVE_MS, &freed, &ignored);
+    if (tree_remove(root, name, false, clock_mono_ms() + FILE_REMOVE_MS, &freed, &ignored) == 0)
+        return;
+    beneath_trash_name(trash);
+    (void)rename_new(root, name, root, trash);
+    trash_left();
 }
 
 static int copy_file(int root, const struct ends *e, const struct file_path *to, bool overwrite,
-                     const struct owner *own, struct file_stat *ret, struct err *err)
+                     const struct owner *own, struct tree_bound *bound, struct file_stat *ret,
+                     struct err *err)
 {
     struct file_put *put = NULL;
     AUTO(fd) int in = beneath_open(e->from_dir, e->from, O_RDONLY, 0);
@@ -292,7 +324,7 @@ static int copy_file(int root, const struct ends *e, const struct file_path *to,
     if (file_put_begin(root, to, own->uid, own->gid, &put, err) < 0)
         return -1;
     put_settle(put, !overwrite, st.st_mode & 0777);
-    if (tree_copy_data(in, put_fd(put), (uint64_t)st.st_size, err) < 0) {
+    if (tree_copy_data(in, put_fd(put), (uint64_t)st.st_size, bound, err) < 0) {
         file_put_abort(put);
         return -1;
     }
@@ -321,6 +353,21 @@ static int copy_staged(int stage, const struct ends *e, const struct owner *own,
     return 0;
 }
 
+/* Too many entries are refused before the first of them is copied, not behind all the work. */
+static int copy_counts(const struct ends *e, uint64_t most, struct err *err)
+{
+    struct walk_entry entry;
+    AUTO(free) struct walk *w = mem_new(1, sizeof(*w));
+    uint64_t n = 0;
+    int more = walk_begin(w, e->from_dir, e->from, NULL, err) < 0 ? -1 : 1;
+    while (more > 0 && n <= most && (more = walk_next(w, &entry, err)) > 0)
+        n++;
+    walk_end(w);
+    if (more < 0)
+        return -1;
+    return n > most ? tree_too_many(err) : 0;
+}
+
 static int copy_dir(int root, const struct ends *e, const struct owner *own,
                     struct tree_bound *bound, struct file_stat *ret, struct err *err)
 {
@@ -329,7 +376,9 @@ static int copy_dir(int root, const struct ends *e, const struct owner *own,
     AUTO(fd) int stage = -1;
     if (walk_enter(err) < 0)
         return -1;
-    int rc = stage_open(root, name, &stage, err);
+    int rc = copy_counts(e, bound->left, err);
+    if (rc == 0)
+        rc = stage_open(root, name, &stage, err);
     if (rc == 0) {
         rc = copy_staged(stage, e, own, bound, err);
         stage_drop(root, name);
@@ -355,16 +404,15 @@ int file_copy(int root, const struct file_path *from, const struct file_path *to
     if (!S_ISREG(e.st.st_mode) && !S_ISDIR(e.st.st_mode))
         return beneath_fail(err, S_ISLNK(e.st.st_mode) ? ELOOP : ENXIO);
     if ((S_ISDIR(e.st.st_mode) || !overwrite) && beneath_stat(e.to_dir, e.to, &st) == 0)
-        return taken(err); /* before all the work */
-    if (S_ISREG(e.st.st_mode))
-        return copy_file(root, &e, to, overwrite, &make, ret, err);
+        return not_replaced(overwrite, err); /* before all the work */
     struct tree_bound bound = {
-        .deadline_ms = clock_mono_ms() + FILE_COPY_MS,
+        .deadline_ms = S_ISREG(e.st.st_mode) ? INT64_MAX : clock_mono_ms() + FILE_COPY_MS,
         .left = FILE_COPY_ENTRIES_MAX,
         .gone = gone,
         .ctx = ctx,
     };
-    return copy_dir(root, &e, &make, &bound, ret, err);
+    return S_ISREG(e.st.st_mode) ? copy_file(root, &e, to, overwrite, &make, &bound, ret, err)
+                                 : copy_dir(root, &e, &make, &bound, ret, err);
 }
 
 /* --- directories and modes --- */

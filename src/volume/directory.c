@@ -11,9 +11,12 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/fault.h"
+#include "base/limits.h"
 #include "base/str.h"
 #include "beneath.h"
+#include "change.h"
 #include "internal.h"
 #include "tree.h"
 
@@ -89,7 +92,7 @@ static int hide(struct volume *v, const struct sandbox_id *id, uint64_t dev, uin
     return 0;
 }
 
-/* Removes all that earlier and present purges of this id have hidden. */
+/* Removes all that earlier and present purges of this id have hidden, as far as there is time. */
 static int remove_hidden(struct volume *v, const struct sandbox_id *id, uint64_t *ret_freed,
                          struct err *err)
 {
@@ -99,10 +102,16 @@ static int remove_hidden(struct volume *v, const struct sandbox_id *id, uint64_t
     if (beneath_scan(v->workspaces, "", &d, err) < 0)
         return -1;
     struct dirent *e;
-    while ((e = beneath_next(d)))
-        if (str_starts(e->d_name, prefix) &&
-            tree_remove(v->workspaces, e->d_name, true, INT64_MAX, ret_freed, err) < 0)
+    int64_t deadline_ms = clock_mono_ms() + FILE_REMOVE_MS;
+    while ((e = beneath_next(d))) {
+        if (!str_starts(e->d_name, prefix) ||
+            tree_remove(v->workspaces, e->d_name, true, deadline_ms, ret_freed, err) == 0)
+            continue;
+        if (err->code != ERR_TIMEOUT)
             return -1;
+        trash_left();
+        break;
+    }
     return errno ? beneath_fail(err, errno) : 0;
 }
 
@@ -120,10 +129,7 @@ static int dir_purge(struct volume *v, const struct sandbox_id *id, uint64_t dev
 
 static int dir_sweep(struct volume *v, struct err *err)
 {
-    int rc = volume_sweep_prefix(v, v->workspaces, TEMP_PREFIX_TREE, 0, err);
-    if (volume_sweep_prefix(v, v->workspaces, GONE_PREFIX, ID_LEN, err) < 0)
-        rc = -1;
-    return rc;
+    return volume_sweep_prefix(v, v->workspaces, TEMP_PREFIX_TREE, err);
 }
 
 const struct backend backend_directory = {

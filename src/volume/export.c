@@ -18,6 +18,7 @@
 #include "change.h"
 #include "volume/bulk.h"
 #include "walk.h"
+#include "wire/archive.h"
 
 #define BLOCK (64 * KIB) /* handed to the reader at a time */
 
@@ -65,7 +66,20 @@ static bool drive(const char *p)
     return ((p[0] | 0x20) >= 'a' && (p[0] | 0x20) <= 'z') && p[1] == ':';
 }
 
-/* The path as it stands in the archive. */
+/* A name that reads as if we had escaped it is escaped, too: no two names become one. Others that
+ * have a %, as %20 of a download, stay as they are. */
+static bool escape_like(const char *p)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    const char *hi = p[0] == '%' && p[1] ? strchr(digits, p[1]) : NULL;
+    const char *lo = hi && p[2] ? strchr(digits, p[2]) : NULL;
+    if (!lo)
+        return false;
+    unsigned c = (unsigned)((hi - digits) * 16 + (lo - digits));
+    return c < 0x20 || c >= 0x7f || c == '\\' || c == ':' || c == '%';
+}
+
+/* The path, or what a link says, as it stands in the archive. */
 static const char *safe_name(struct export *x, const char *path)
 {
     char *to = x->name;
@@ -75,7 +89,7 @@ static const char *safe_name(struct export *x, const char *path)
         unsigned char c = (unsigned char)*p;
         bool colon =
             c == ':' && !begin && p - path >= 1 && (p - path == 1 || p[-2] == '/') && drive(p - 1);
-        if (n == 0 || c < 0x20 || c == 0x7f || c == '\\' || colon) {
+        if (n == 0 || c < 0x20 || c == 0x7f || c == '\\' || colon || escape_like(p)) {
             (void)snprintf(to, 4, "%%%02X", c);
             to += 3;
             p++;
@@ -89,33 +103,6 @@ static const char *safe_name(struct export *x, const char *path)
     }
     *to = '\0';
     return x->name;
-}
-
-/* Does a link at path (below the start) end below the start by its text? Each ".." must come first:
- * behind a name it would be taken from wherever a link of that name leads. */
-static bool link_stays(const char *path, const char *target)
-{
-    size_t depth = 0;
-    for (const char *p = path; *p; p++)
-        depth += *p == '/';
-    if (*target == '/' || *target == '\0' || strpbrk(target, "\\:") ||
-        !str_utf8(target, strlen(target)))
-        return false;
-    for (const char *p = target; *p; p++)
-        if ((unsigned char)*p < 0x20 || *p == 0x7f)
-            return false;
-    bool named = false;
-    for (const char *p = target; *p;) {
-        size_t len = strcspn(p, "/");
-        if (len == 2 && memcmp(p, "..", 2) == 0) {
-            if (named || depth-- == 0)
-                return false;
-        } else if (len > 0 && !(len == 1 && *p == '.')) {
-            named = true;
-        }
-        p += len + (p[len] == '/');
-    }
-    return true;
 }
 
 /* --- entries --- */
@@ -188,13 +175,13 @@ static int put_link(struct export *x, const struct walk_entry *w)
     if (n >= 0)
         target[n] = '\0';
     if (n < 0 || beneath_stat(w->dir, w->name, &st) < 0 || !S_ISLNK(st.st_mode) ||
-        !link_stays(w->path, target)) {
+        !archive_link_stays(w->path, target)) {
         x->stats->left_out++;
         return 0;
     }
     if (put_header(x, &st, w->path) < 0)
         return -1;
-    archive_entry_set_symlink(x->entry, target);
+    archive_entry_set_symlink(x->entry, safe_name(x, target));
     if (archive_write_header(x->out, x->entry) < ARCHIVE_WARN)
         return failed(x);
     x->stats->entries++;
@@ -245,6 +232,7 @@ static int put_all(struct export *x)
         if (put_entry(x, &w) < 0)
             return -1;
     x->stats->left_out += x->walk.dropped;
+    x->stats->deep = x->walk.deep;
     if (more < 0)
         return -1;
     return archive_write_close(x->out) == ARCHIVE_OK ? 0 : failed(x);
@@ -262,8 +250,10 @@ static int export_locked(struct export *x, int root, const char *path, const cha
     int rc = x->out && x->entry ? open_archive(x) : failed(x);
     if (rc == 0)
         rc = put_all(x);
-    if (rc < 0 && x->out)
-        (void)archive_write_fail(x->out); /* or free would end it as if it were whole */
+    if (rc < 0 && x->out) {
+        x->left = true; /* nothing goes out any more: it must not end as if it were whole */
+        (void)archive_write_close(x->out); /* archive_write_free alone keeps the block */
+    }
     archive_entry_free(x->entry);
     (void)archive_write_free(x->out); /* all was written, or failed before */
     free(x->chunk);

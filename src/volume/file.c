@@ -9,13 +9,11 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "base/clock.h"
 #include "base/fd.h"
 #include "base/limits.h"
 #include "base/str.h"
 #include "beneath.h"
 #include "change.h"
-#include "tree.h"
 
 #define NOT_REGULAR "the path does not name a regular file"
 
@@ -52,8 +50,8 @@ static int open_or_make(int dir, const char *leaf, bool *ret_made)
     return fd;
 }
 
-int append_open(int dir, const char *leaf, uint32_t uid, uint32_t gid, int *ret_fd,
-                struct stat *ret_before, bool *ret_made, struct err *err)
+int append_open(int dir, const char *leaf, uint32_t uid, uint32_t gid, int *ret_fd, bool *ret_made,
+                struct err *err)
 {
     AUTO(fd) int fd = open_or_make(dir, leaf, ret_made);
     struct stat st;
@@ -71,7 +69,6 @@ int append_open(int dir, const char *leaf, uint32_t uid, uint32_t gid, int *ret_
     }
     if (*ret_made && (fchown(fd, uid, gid) < 0 || fchmod(fd, 0644) < 0))
         return beneath_fail(err, errno);
-    *ret_before = st;
     *ret_fd = TAKE_FD(fd);
     return 0;
 }
@@ -85,25 +82,30 @@ void append_undo(int fd, const struct stat *before, uint64_t written)
         (void)!ftruncate(fd, before->st_size);
 }
 
-static int append_data(int fd, const struct stat *before, const void *data, size_t len,
-                       struct err *err)
+static int append_data(int fd, const void *data, size_t len, struct err *err)
 {
-    if (fd_write_all(fd, data, len) == 0)
-        return 0;
-    int sys = errno;
-    append_undo(fd, before, len);
-    return beneath_fail(err, sys);
+    struct stat before;
+    int sys = 0;
+    struct mu *lock = append_lock_of(fd);
+    mu_lock(lock);
+    if (fstat(fd, &before) < 0) {
+        sys = errno;
+    } else if (fd_write_all(fd, data, len) < 0) {
+        sys = errno;
+        append_undo(fd, &before, len);
+    }
+    mu_unlock(lock);
+    return sys ? beneath_fail(err, sys) : 0;
 }
 
 static int append_now(int dir, const char *leaf, const struct owner *own,
                       const struct file_match *match, const void *data, size_t len, int *ret_fd,
                       bool *ret_made, struct err *err)
 {
-    struct stat before;
     if (change_check_name(match, dir, leaf, err) < 0 ||
-        append_open(dir, leaf, own->uid, own->gid, ret_fd, &before, ret_made, err) < 0)
+        append_open(dir, leaf, own->uid, own->gid, ret_fd, ret_made, err) < 0)
         return -1;
-    return append_data(*ret_fd, &before, data, len, err);
+    return append_data(*ret_fd, data, len, err);
 }
 
 int file_append(int root, const struct file_path *path, uint32_t uid, uint32_t gid,
@@ -122,7 +124,7 @@ int file_append(int root, const struct file_path *path, uint32_t uid, uint32_t g
         return err_set(err, ERR_INVALID, "the name is reserved for temporary files");
     struct mu *lock = change_lock_of(root);
     int rc;
-    if (match) {
+    if (change_conditional(match)) {
         mu_lock(lock);
         rc = append_now(dir, leaf, &make, match, data, len, &fd, &made, err);
         mu_unlock(lock);
@@ -134,30 +136,6 @@ int file_append(int root, const struct file_path *path, uint32_t uid, uint32_t g
     if (fsync(fd) < 0 || (made && fsync(dir) < 0))
         return beneath_fail(err, errno);
     return file_fstat(fd, ret, err);
-}
-
-/* A tree of any size is not removed under the lock; its name is taken away there, and with it what
- * a precondition was about. */
-static int remove_tree(int root, int dir, const char *leaf, const struct file_match *match,
-                       struct err *err)
-{
-    char temp[TEMP_NAME_BYTES];
-    uint64_t freed = 0;
-    if (!match)
-        return tree_remove(dir, leaf, false, clock_mono_ms() + FILE_REMOVE_MS, &freed, err);
-    beneath_temp_name(temp);
-    struct mu *lock = change_lock_of(root);
-    mu_lock(lock);
-    int rc = change_check_name(match, dir, leaf, err);
-    if (rc == 0 && renameat(dir, leaf, dir, temp) < 0)
-        rc = beneath_fail(err, errno);
-    mu_unlock(lock);
-    if (rc < 0)
-        return -1;
-    if (tree_remove(dir, temp, false, clock_mono_ms() + FILE_REMOVE_MS, &freed, err) == 0)
-        return 0;
-    (void)rename_new(dir, temp, dir, leaf); /* what is left must not be hidden */
-    return -1;
 }
 
 static int remove_name(int root, int dir, const char *leaf, bool is_dir,
@@ -189,7 +167,7 @@ int file_remove(int root, const struct file_path *path, bool recursive,
         return beneath_fail(err, ENOTDIR);
     /* unlinkat follows nothing: a link goes, its target stays. */
     const bool is_dir = S_ISDIR(st.st_mode);
-    if (is_dir && recursive ? remove_tree(root, dir, leaf, match, err) < 0
+    if (is_dir && recursive ? trash_tree(root, dir, leaf, match, err) < 0
                             : remove_name(root, dir, leaf, is_dir, match, err) < 0)
         return -1;
     if (fsync(dir) < 0)

@@ -173,5 +173,5 @@ int volume_golden_ensure(struct volume *v, const char *digest,
 
 int golden_sweep(struct volume *v, struct err *err)
 {
-    return volume_sweep_prefix(v, v->golden, TEMP_PREFIX_TREE, 0, err);
+    return volume_sweep_prefix(v, v->golden, TEMP_PREFIX_TREE, err);
 }

@@ -4,8 +4,9 @@
  * root that the sandbox cannot enter. Only when all of it is there is it synced and moved into
  * place name by name; a directory that is new goes with all it holds. So a broken archive or upload
  * and every bound that is hit change nothing, and a crash leaves a stage that the next bring-up
- * removes. Within the stage there are regular files and directories only, made by us: no entry can
- * lead another one anywhere. */
+ * removes. Within the stage there are directories, regular files and links that stay inside by
+ * their text, made by us; no path of an entry is followed through a link, so none can lead another
+ * one anywhere. */
 #include <archive.h>
 #include <archive_entry.h>
 #include <errno.h>
@@ -23,6 +24,7 @@
 #include "change.h"
 #include "volume/bulk.h"
 #include "walk.h"
+#include "wire/archive.h"
 
 struct import {
     struct archive *in;
@@ -80,7 +82,8 @@ static int broken(struct import *m)
         *m->err = m->read_err;
         return -1;
     }
-    const char *what = m->entries ? "is broken" : "is neither tar (plain, gzip, zstd) nor zip";
+    const char *what =
+        m->entries ? "is broken" : "is broken, or neither tar (plain, gzip, zstd) nor zip";
     return err_set(m->err, ERR_INVALID, "the archive %s; nothing was unpacked", what);
 }
 
@@ -132,11 +135,16 @@ static const char *entry_path(const char *in, char out[PATH_BYTES_MAX])
     return NULL;
 }
 
-/* Of two entries of one name the last wins, but a file never over a directory. */
+/* Of two entries of one name the last wins, but nothing over a directory. */
+static int make_way(struct import *m, int dir, const char *leaf)
+{
+    return unlinkat(dir, leaf, 0) < 0 && errno != ENOENT ? beneath_fail(m->err, errno) : 0;
+}
+
 static int stage_file(struct import *m, int dir, const char *leaf, int *ret_fd)
 {
-    if (unlinkat(dir, leaf, 0) < 0 && errno != ENOENT)
-        return beneath_fail(m->err, errno);
+    if (make_way(m, dir, leaf) < 0)
+        return -1;
     int fd = beneath_open(dir, leaf, O_WRONLY | O_CREAT | O_EXCL, 0600);
     if (fd < 0)
         return beneath_fail(m->err, errno);
@@ -178,7 +186,8 @@ static int copy_data(struct import *m, int fd)
 /* Its place in the stage is taken by something else of the archive: the entry's own fault. */
 static int occupied(struct import *m, const char *path)
 {
-    if (m->err->code != ERR_INVALID && m->err->code != ERR_CONFLICT)
+    if (m->err->code != ERR_INVALID && m->err->code != ERR_CONFLICT &&
+        m->err->code != ERR_PATH_ESCAPE) /* through a link: in the stage it is the archive's */
         return -1;
     skip(m, path, "an earlier entry is in its way");
     return 0;
@@ -199,6 +208,24 @@ static int unpack_file(struct import *m, struct archive_entry *e, const char *pa
     return copy_data(m, fd) < 0 ? -1 : settle(m, fd, e, 0);
 }
 
+static int unpack_link(struct import *m, struct archive_entry *e, const char *path)
+{
+    const char *target = archive_entry_symlink(e);
+    char leaf[NAME_BYTES];
+    AUTO(fd) int dir = -1;
+    if (!target || strlen(target) >= PATH_BYTES_MAX || !archive_link_stays(path, target)) {
+        skip(m, path, "the link leads out");
+        return 0;
+    }
+    if (beneath_parent(m->stage, path, &m->owner, &dir, leaf, m->err) < 0 ||
+        make_way(m, dir, leaf) < 0)
+        return occupied(m, path);
+    if (symlinkat(target, dir, leaf) < 0 ||
+        fchownat(dir, leaf, m->owner.uid, m->owner.gid, AT_SYMLINK_NOFOLLOW) < 0)
+        return beneath_fail(m->err, errno);
+    return 0;
+}
+
 static int unpack_dir(struct import *m, struct archive_entry *e, const char *path)
 {
     AUTO(fd) int fd = -1;
@@ -215,19 +242,21 @@ static int unpack_entry(struct import *m, struct archive_entry *e)
     const char *name = archive_entry_pathname(e);
     const char *why = entry_path(name, path);
     const unsigned type = archive_entry_filetype(e);
-    if (!why && (archive_entry_hardlink(e) || type == AE_IFLNK))
-        why = "links are not unpacked";
-    else if (!why && type != AE_IFREG && type != AE_IFDIR)
-        why = "neither a regular file nor a directory";
+    if (!why && archive_entry_hardlink(e))
+        why = "hard links are not unpacked";
+    else if (!why && type != AE_IFREG && type != AE_IFDIR && type != AE_IFLNK)
+        why = "neither a file nor a directory nor a link";
     else if (!why && archive_entry_is_encrypted(e))
         why = "it is encrypted";
-    else if (!why && type == AE_IFREG && (!*path || name[strlen(name) - 1] == '/'))
+    else if (!why && type != AE_IFDIR && (!*path || name[strlen(name) - 1] == '/'))
         why = "a file by the name of a directory";
     if (why) {
         skip(m, name ? name : "", why);
         return 0;
     }
-    return type == AE_IFDIR ? unpack_dir(m, e, path) : unpack_file(m, e, path);
+    return type == AE_IFDIR   ? unpack_dir(m, e, path)
+           : type == AE_IFLNK ? unpack_link(m, e, path)
+                              : unpack_file(m, e, path);
 }
 
 static int unpack_all(struct import *m)
@@ -249,16 +278,17 @@ static int unpack_all(struct import *m)
 
 /* --- from the stage into place --- */
 
-static int rename_over(struct import *m, int from_dir, const char *from, int to_dir, const char *to,
+/* A file takes the place of a file, a link that of a link. */
+static int rename_over(struct import *m, int from, int to, const char *name, mode_t mode,
                        const char *path)
 {
     struct stat st;
-    if (beneath_stat(to_dir, to, &st) == 0 && !S_ISREG(st.st_mode)) {
+    if (beneath_stat(to, name, &st) == 0 && ((st.st_mode ^ mode) & S_IFMT) != 0) {
         skip(m, path, "something else is in its place");
         return 0;
     }
-    if (renameat(from_dir, from, to_dir, to) == 0) {
-        m->stats->files++;
+    if (renameat(from, name, to, name) == 0) {
+        *(S_ISLNK(mode) ? &m->stats->links : &m->stats->files) += 1;
         return 0;
     }
     if (errno != EISDIR && errno != ENOTDIR && errno != EEXIST)
@@ -279,6 +309,7 @@ static int tally(struct import *m, int dir)
     while ((more = walk_next(w, &e, m->err)) > 0) {
         m->stats->files += e.type == WALK_FILE;
         m->stats->directories += e.type == WALK_DIR;
+        m->stats->links += e.type == WALK_LINK;
     }
     walk_end(w);
     return more;
@@ -322,7 +353,7 @@ static int merge(struct import *m, int from, int to, unsigned depth, const char 
         if (beneath_stat(from, e->d_name, &st) < 0)
             return beneath_fail(m->err, errno);
         int rc = S_ISDIR(st.st_mode) ? merge_dir(m, from, to, e->d_name, depth, below)
-                                     : rename_over(m, from, e->d_name, to, e->d_name, below);
+                                     : rename_over(m, from, to, e->d_name, st.st_mode, below);
         if (rc < 0)
             return -1;
     }

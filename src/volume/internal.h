@@ -4,6 +4,7 @@
 #ifndef INTERNAL_H
 #define INTERNAL_H
 
+#include <dirent.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -46,6 +47,7 @@ struct volume {
     struct claim *claims GUARDED_BY(lock); /* names being made or removed right now */
     struct usage *usage GUARDED_BY(lock);
     struct usage_walk *walk; /* the measuring thread's alone */
+    DIR *trash;              /* where the removing thread's pass is; its alone */
 };
 
 /* Exactly one caller at a time works on a name (a golden copy's or a sandbox id): waits until it is
@@ -63,10 +65,8 @@ int golden_unpack(int tar, int dest, uint32_t uid, uint32_t gid, uint64_t *ret_s
 int golden_skeleton(int root, uint32_t uid, uint32_t gid, struct err *err);
 int golden_sweep(struct volume *v, struct err *err);
 /* Removes the entries of dir that start with prefix, each under the claim of the name that follows
- * the prefix (up to `name_len` bytes; 0: all of it). Goes on after a failure and returns the last.
- */
-int volume_sweep_prefix(struct volume *v, int dir, const char *prefix, size_t name_len,
-                        struct err *err);
+ * the prefix. Goes on after a failure and returns the last. */
+int volume_sweep_prefix(struct volume *v, int dir, const char *prefix, struct err *err);
 
 struct usage *usage_new(void);
 void usage_free(struct usage *u);

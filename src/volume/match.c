@@ -217,7 +217,7 @@ int matcher_find(struct matcher *m, const char *data, size_t len, size_t from, s
         size_t end = stop ? (size_t)(stop - data) : len;
         if (*ret_end <= end && line <= *ret_at)
             return 1;
-        rc = run(m, data + line, end - line, 0, ret_at, ret_end);
+        rc = run(m, data + line, end - line, from > line ? from - line : 0, ret_at, ret_end);
         if (rc) {
             *ret_at += line;
             *ret_end += line;

@@ -49,12 +49,17 @@ static bool from_home(const char *p)
 
 int file_path_parse(const char *text, struct file_path *ret, struct err *err)
 {
+    if (text && !str_utf8(text, strlen(text)))
+        return err_set(err, ERR_INVALID, "path: not UTF-8");
+    return file_path_parse_there(text, ret, err);
+}
+
+int file_path_parse_there(const char *text, struct file_path *ret, struct err *err)
+{
     const char *p = text ? text : "";
     size_t total = strlen(p);
     if (total > PATH_BYTES_MAX)
         return err_set(err, ERR_INVALID, "path: longer than %u bytes", PATH_BYTES_MAX);
-    if (!str_utf8(p, total))
-        return err_set(err, ERR_INVALID, "path: not UTF-8");
 
     struct fold f = { .len = 0 };
     if (*p != '/') {

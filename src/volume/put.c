@@ -1,11 +1,12 @@
 /* Whole-file writes that are either there or not (F-25).
  *
  * The bytes go into a nameless file in the verified directory (a named temporary one where the file
- * system has no O_TMPFILE); commit syncs it, gives it a temporary name, renames that over the
- * target and syncs the directory. A crash before the rename leaves the old file; what it may leave
- * beside it, a file under one of our temporary names, is never listed and is removed by the next
- * list that meets it. rename replaces the name itself, so a link that a sandbox puts there in the
- * last moment is lost, not followed. */
+ * system has no O_TMPFILE), which commit syncs. Where nothing stands at the target the file is
+ * linked there at once, so that whoever watches is told of a creation; else it gets a temporary
+ * name and is renamed over the target. Then the directory is synced. A crash before that leaves the
+ * old file, or none; what it may leave beside it, a file under one of our temporary names, is never
+ * listed and is removed by the next list that meets it. link replaces nothing, and rename replaces
+ * the name itself, so a link that a sandbox puts there in the last moment is lost, not followed. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -30,7 +31,8 @@ struct file_put {
     bool keep;     /* never replaces */
     bool failed;   /* a write failed: never commit */
     const struct file_match *match;
-    struct mu *lock; /* of the workspace */
+    struct mu *lock;          /* of the workspace */
+    uint64_t written, handed; /* bytes; the disk was told to begin with the first `handed` */
 };
 
 /* What is at the target now? The file gets its permission bits; only regular files may be replaced.
@@ -126,36 +128,84 @@ int file_put_write(struct file_put *p, const void *data, size_t len, struct err 
         p->failed = true;
         return beneath_fail(err, errno);
     }
+    p->written += len;
+    if (p->written - p->handed >= FILE_HAND_OVER) {
+        /* A hint: the fsync to come tells what failed. */
+        (void)sync_file_range(p->fd, (off_t)p->handed, (off_t)(p->written - p->handed),
+                              SYNC_FILE_RANGE_WRITE);
+        p->handed = p->written;
+    }
     return 0;
 }
 
-/* Gives the nameless file its temporary name. By way of /proc, because linking a bare descriptor
+/* Gives the nameless file a name that is new. By way of /proc, because linking a bare descriptor
  * wants a capability that a confined daemon lacks. */
+static int link_as(const struct file_put *p, const char *name)
+{
+    char self[64];
+    (void)snprintf(self, sizeof(self), "/proc/self/fd/%d", p->fd);
+    return linkat(AT_FDCWD, self, p->dir, name, AT_SYMLINK_FOLLOW);
+}
+
 static int name_it(struct file_put *p)
 {
-    char self[64], temp[TEMP_NAME_BYTES];
-    (void)snprintf(self, sizeof(self), "/proc/self/fd/%d", p->fd);
+    char temp[TEMP_NAME_BYTES];
     beneath_temp_name(temp);
-    if (linkat(AT_FDCWD, self, p->dir, temp, AT_SYMLINK_FOLLOW) < 0)
+    if (link_as(p, temp) < 0)
         return -1;
     (void)str_copy(p->temp, sizeof(p->temp), temp);
     return 0;
 }
 
-/* Under the lock: what stands there is looked at again, and replaced. Names that must be new are
- * made so by the kernel. */
-static int replace(struct file_put *p, struct err *err)
+/* Under the lock: what stands there is looked at again. */
+static int prepare(struct file_put *p, struct err *err)
 {
     unsigned mode;
     if (target_mode(p, &mode, err) < 0)
         return -1;
-    if (fchmod(p->fd, mode) < 0)
-        return beneath_fail(err, errno);
+    return fchmod(p->fd, mode) < 0 ? beneath_fail(err, errno) : 0;
+}
+
+/* Under the lock. 1: there was nothing, and now the file is there; 0: it is to be renamed, which
+ * also says what is wrong if that is why. */
+static int place(struct file_put *p, struct err *err)
+{
+    if (p->temp[0])
+        return 0;
+    if (prepare(p, err) < 0)
+        return -1;
+    return link_as(p, p->leaf) == 0;
+}
+
+/* Under the lock. Names that must be new are made so by the kernel. */
+static int replace(struct file_put *p, struct err *err)
+{
+    if (prepare(p, err) < 0)
+        return -1;
     int rc = p->keep ? rename_new(p->dir, p->temp, p->dir, p->leaf)
                      : renameat(p->dir, p->temp, p->dir, p->leaf);
     if (rc < 0 && p->keep && errno == EEXIST)
         return err_set(err, ERR_CONFLICT, "there is something by that name already");
     return rc < 0 ? beneath_fail(err, errno) : 0;
+}
+
+static int place_or_replace(struct file_put *p, struct err *err)
+{
+    mu_lock(p->lock);
+    int rc = place(p, err);
+    mu_unlock(p->lock);
+    if (rc != 0)
+        return rc < 0 ? -1 : 0;
+    if (!p->temp[0] && name_it(p) < 0)
+        return beneath_fail(err, errno);
+    if (FAULT("volume.put.named"))
+        return beneath_fail(err, EIO);
+    mu_lock(p->lock);
+    rc = replace(p, err);
+    mu_unlock(p->lock);
+    if (rc == 0)
+        p->temp[0] = '\0'; /* the name is gone; nothing is left to abort */
+    return rc;
 }
 
 int file_put_commit(struct file_put *put, struct file_stat *ret, struct err *err)
@@ -170,16 +220,8 @@ int file_put_commit(struct file_put *put, struct file_stat *ret, struct err *err
         return beneath_fail(err, errno);
     if (FAULT("volume.put.synced"))
         return beneath_fail(err, EIO);
-    if (!p->temp[0] && name_it(p) < 0)
-        return beneath_fail(err, errno);
-    if (FAULT("volume.put.named"))
-        return beneath_fail(err, EIO);
-    mu_lock(p->lock);
-    int rc = replace(p, err);
-    mu_unlock(p->lock);
-    if (rc < 0)
+    if (place_or_replace(p, err) < 0)
         return -1;
-    p->temp[0] = '\0'; /* the name is gone; nothing is left to abort */
     if (FAULT("volume.put.renamed"))
         return beneath_fail(err, EIO);
     if (fsync(p->dir) < 0)
@@ -188,17 +230,20 @@ int file_put_commit(struct file_put *put, struct file_stat *ret, struct err *err
 }
 
 /* Copies the spooled bytes behind what out holds; what was written is taken back on failure. */
-static int append_spooled(struct file_put *p, int out, const struct stat *before, struct err *err)
+static int append_spooled(struct file_put *p, int out, struct err *err)
 {
     AUTO(free) char *chunk = mem_new(1, FILE_CHUNK);
+    struct stat before;
     uint64_t done = 0;
+    if (fstat(out, &before) < 0)
+        return beneath_fail(err, errno);
     for (;;) {
         ssize_t n = pread(p->fd, chunk, FILE_CHUNK, (off_t)done);
         if (n == 0)
             return 0;
         if (n < 0 || fd_write_all(out, chunk, (size_t)n) < 0) {
             int sys = errno;
-            append_undo(out, before, done + (n > 0 ? (uint64_t)n : 0));
+            append_undo(out, &before, done + (n > 0 ? (uint64_t)n : 0));
             return beneath_fail(err, sys);
         }
         done += (uint64_t)n;
@@ -207,11 +252,14 @@ static int append_spooled(struct file_put *p, int out, const struct stat *before
 
 static int append_now(struct file_put *p, int *ret_out, bool *ret_made, struct err *err)
 {
-    struct stat before;
     if (change_check_name(p->match, p->dir, p->leaf, err) < 0 ||
-        append_open(p->dir, p->leaf, p->uid, p->gid, ret_out, &before, ret_made, err) < 0)
+        append_open(p->dir, p->leaf, p->uid, p->gid, ret_out, ret_made, err) < 0)
         return -1;
-    return append_spooled(p, *ret_out, &before, err);
+    struct mu *lock = append_lock_of(*ret_out);
+    mu_lock(lock);
+    int rc = append_spooled(p, *ret_out, err);
+    mu_unlock(lock);
+    return rc;
 }
 
 int file_put_append(struct file_put *put, struct file_stat *ret, struct err *err)
@@ -223,7 +271,7 @@ int file_put_append(struct file_put *put, struct file_stat *ret, struct err *err
         return err_set(err, ERR_INTERNAL, "an earlier write of this file failed");
     /* A precondition holds the lock over the copy: nobody else's change may come between. */
     int rc;
-    if (p->match) {
+    if (change_conditional(p->match)) {
         mu_lock(p->lock);
         rc = append_now(p, &out, &made, err);
         mu_unlock(p->lock);

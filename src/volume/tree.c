@@ -133,59 +133,114 @@ int tree_remove(int parent, const char *name, bool unmount, int64_t deadline_ms,
         return -1;
     }
     r.top = dirfd(top);
-    uint64_t seen;
     int left;
     do {
-        do {
-            if (pass(&r, top, &seen) < 0)
-                return -1;
-        } while (seen);
-        left = drop(&r, parent, name);
-        if (left < 0 || expired(&r) < 0)
-            return -1;
-    } while (left); /* filled again between the last pass and now */
+        uint64_t seen = 1;
+        int rc = 0;
+        while (seen && rc == 0)
+            rc = pass(&r, top, &seen);
+        left = rc < 0 ? -1 : drop(&r, parent, name);
+        if (left > 0 && expired(&r) < 0)
+            left = -1;
+    } while (left > 0); /* filled again between the last pass and now */
     *ret_freed += r.freed;
-    return 0;
+    return left;
 }
 
 /* --- copying --- */
 
-/* 1: all was copied; 0: the kernel cannot do it this way, nothing was written; -1 with errno. */
-static int copy_in_kernel(int in, int out, uint64_t size)
+#define COPY_PIECE (64 * MIB) /* goes at once */
+#define COPY_LOOK_MS 100      /* between two looks at the bounds */
+
+/* ERR_TIMEOUT or ERR_CANCELLED once a bounded copy is to end. */
+static int still_wanted(struct tree_bound *b, struct err *err)
 {
-    for (uint64_t done = 0; done < size;) {
-        ssize_t n = copy_file_range(in, NULL, out, NULL, (size_t)(size - done), 0);
-        if (n < 0 && done == 0 &&
-            (errno == EXDEV || errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP ||
-             errno == EPERM))
-            return 0;
-        if (n < 0)
-            return -1;
-        if (n == 0)
-            break; /* the source shrank */
-        done += (uint64_t)n;
-    }
-    return 1;
+    int64_t now_ms = clock_mono_ms();
+    if (!b || now_ms < b->look_ms)
+        return 0;
+    b->look_ms = now_ms + COPY_LOOK_MS;
+    if (now_ms > b->deadline_ms)
+        return err_set(err, ERR_TIMEOUT, "the copy took too long");
+    if (b->gone && b->gone(b->ctx))
+        return err_set(err, ERR_CANCELLED, "the client went away");
+    return 0;
 }
 
-int tree_copy_data(int in, int out, uint64_t size, struct err *err)
+/* By hand, where the kernel cannot; as copy_file_range. */
+static ssize_t copy_by_hand(int in, int out, off_t at, size_t len)
 {
-    if (size == 0 || ioctl(out, FICLONE, in) == 0)
-        return 0;
-    int done = copy_in_kernel(in, out, size);
-    if (done)
-        return done < 0 ? beneath_fail(err, errno) : 0;
     AUTO(free) char *chunk = mem_new(1, FILE_CHUNK);
-    for (uint64_t left = size; left > 0;) { /* somebody may keep it growing */
-        ssize_t n = read(in, chunk, left < FILE_CHUNK ? (size_t)left : FILE_CHUNK);
-        if (n < 0 && errno == EINTR)
+    ssize_t n, put = 0;
+    do
+        n = pread(in, chunk, len < FILE_CHUNK ? len : FILE_CHUNK, at);
+    while (n < 0 && errno == EINTR);
+    for (ssize_t w; put < n; put += w) {
+        w = pwrite(out, chunk + put, (size_t)(n - put), at + put);
+        if (w < 0 && errno == EINTR)
+            w = 0;
+        if (w < 0)
+            return -1;
+    }
+    return n;
+}
+
+/* What lies from *at to end; *at: how far it came, less than end when the source shrank. */
+static int copy_stretch(int in, int out, off_t *at, off_t end, bool *by_hand,
+                        struct tree_bound *bound, struct err *err)
+{
+    while (*at < end) {
+        off_t from = *at, to = *at;
+        size_t len = end - *at < (off_t)COPY_PIECE ? (size_t)(end - *at) : COPY_PIECE;
+        if (still_wanted(bound, err) < 0)
+            return -1;
+        ssize_t n = *by_hand ? copy_by_hand(in, out, *at, len)
+                             : copy_file_range(in, &from, out, &to, len, 0);
+        if (n < 0 && !*by_hand &&
+            (errno == EXDEV || errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP ||
+             errno == EPERM)) {
+            *by_hand = true;
             continue;
-        if (n < 0 || (n > 0 && fd_write_all(out, chunk, (size_t)n) < 0))
+        }
+        if (n < 0)
             return beneath_fail(err, errno);
         if (n == 0)
             break;
-        left -= (uint64_t)n;
+        *at += n;
     }
+    return 0;
+}
+
+/* Where the next data begins and ends, from `at` on; all of it where nobody knows of holes. */
+static void next_data(int in, off_t at, off_t size, off_t *ret_from, off_t *ret_end)
+{
+    off_t from = lseek(in, at, SEEK_DATA);
+    if (from < 0)
+        from = errno == ENXIO ? size : at;
+    off_t end = from < size ? lseek(in, from, SEEK_HOLE) : size;
+    *ret_from = from < size ? from : size;
+    *ret_end = end > from && end < size ? end : size;
+}
+
+int tree_copy_data(int in, int out, uint64_t size, struct tree_bound *bound, struct err *err)
+{
+    bool by_hand = false;
+    off_t at = 0, end = (off_t)size, from, to;
+    struct stat st;
+    if (size == 0 || ioctl(out, FICLONE, in) == 0)
+        return 0;
+    while (at < end) { /* somebody may keep it growing */
+        next_data(in, at, end, &from, &to);
+        at = from;
+        if (copy_stretch(in, out, &at, to, &by_hand, bound, err) < 0)
+            return -1;
+        if (at < to) /* it shrank */
+            end = at;
+    }
+    if (fstat(in, &st) < 0)
+        return beneath_fail(err, errno);
+    end = st.st_size < end ? st.st_size : end; /* a hole at its end, if that is still there */
+    if (fstat(out, &st) < 0 || (st.st_size < end && ftruncate(out, end) < 0))
+        return beneath_fail(err, errno);
     return 0;
 }
 
@@ -209,7 +264,7 @@ static int clone_file(struct clone *c, int src, int dst, const char *name)
     AUTO(fd) int out = beneath_open(dst, name, O_WRONLY | O_CREAT | O_EXCL, 0600);
     if (out < 0)
         return beneath_fail(c->err, errno);
-    if (tree_copy_data(in, out, (uint64_t)st.st_size, c->err) < 0)
+    if (tree_copy_data(in, out, (uint64_t)st.st_size, c->bound, c->err) < 0)
         return -1;
     const struct timespec times[2] = { st.st_mtim, st.st_mtim };
     if (fchown(out, c->uid, c->gid) < 0 || fchmod(out, st.st_mode & 0777) < 0 ||
@@ -225,6 +280,8 @@ __attribute__((noinline)) static int clone_link(struct clone *c, int src, int ds
 {
     char target[PATH_BYTES_MAX];
     ssize_t n = readlinkat(src, name, target, sizeof(target) - 1);
+    if (n < 0 && errno == EINVAL)
+        return 0; /* swapped meanwhile */
     if (n < 0)
         return beneath_fail(c->err, errno);
     target[n] = '\0';
@@ -254,6 +311,11 @@ static int clone_subdir(struct clone *c, int src, int dst, const char *name, uns
     return 0;
 }
 
+int tree_too_many(struct err *err)
+{
+    return err_set(err, ERR_TOO_LARGE, "more than %u files and directories", FILE_COPY_ENTRIES_MAX);
+}
+
 /* A bounded copy is of a tree that changes meanwhile: what is gone is no error there. */
 static int clone_bound(struct clone *c)
 {
@@ -261,13 +323,8 @@ static int clone_bound(struct clone *c)
     if (!b)
         return 0;
     if (b->left-- == 0)
-        return err_set(c->err, ERR_TOO_LARGE, "more than %u files and directories",
-                       FILE_COPY_ENTRIES_MAX);
-    if (clock_mono_ms() > b->deadline_ms)
-        return err_set(c->err, ERR_TIMEOUT, "the copy took too long");
-    if (b->left % 64 == 0 && b->gone && b->gone(b->ctx))
-        return err_set(c->err, ERR_CANCELLED, "the client went away");
-    return 0;
+        return tree_too_many(c->err);
+    return still_wanted(b, c->err);
 }
 
 /* Recursion is fit here: at most PATH_DEPTH_MAX deep, with small frames. */

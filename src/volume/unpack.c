@@ -150,7 +150,7 @@ static int unpack_hardlink(struct unpack *u, struct archive_entry *e, int dir, c
         return too_large(u);
     u->left -= (uint64_t)st.st_size;
     if (new_file(u, dir, leaf, &out) < 0 ||
-        tree_copy_data(in, out, (uint64_t)st.st_size, u->err) < 0)
+        tree_copy_data(in, out, (uint64_t)st.st_size, NULL, u->err) < 0)
         return -1;
     return settle(u, out, st.st_mode, e);
 }

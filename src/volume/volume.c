@@ -68,6 +68,8 @@ void volume_free(struct volume *v)
     if (!v)
         return;
     usage_walk_free(v->walk);
+    if (v->trash)
+        (void)closedir(v->trash);
     usage_free(v->usage);
     const int fds[] = { v->data, v->workspaces, v->golden };
     for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
@@ -129,7 +131,8 @@ static void restore_app(struct volume *v, int root)
         (void)close(fd);
 }
 
-/* Removes what an earlier run of the program was unpacking or copying when it died. */
+/* Removes what an earlier run of the program was unpacking or copying when it died: a tree of them
+ * may be large, and nobody waits for it. */
 static void drop_stale(int root)
 {
     struct err ignored; /* the next bring-up tries again */
@@ -140,7 +143,7 @@ static void drop_stale(int root)
         return;
     while ((e = beneath_next(d)))
         if (beneath_is_temp(e->d_name, &stale) && stale && unlinkat(root, e->d_name, 0) < 0)
-            stage_drop(root, e->d_name);
+            trash_left();
 }
 
 int volume_make(struct volume *v, const struct sandbox_id *id, const char *digest,
@@ -191,8 +194,7 @@ int volume_purge(struct volume *v, const struct sandbox_id *id, uint64_t dev, ui
     return 0;
 }
 
-int volume_sweep_prefix(struct volume *v, int dir, const char *prefix, size_t name_len,
-                        struct err *err)
+int volume_sweep_prefix(struct volume *v, int dir, const char *prefix, struct err *err)
 {
     AUTO(dir) DIR *d = NULL;
     if (beneath_scan(dir, "", &d, err) < 0)
@@ -204,8 +206,6 @@ int volume_sweep_prefix(struct volume *v, int dir, const char *prefix, size_t na
             continue;
         char name[NAME_BYTES];
         (void)str_copy(name, sizeof(name), e->d_name + strlen(prefix));
-        if (name_len && strlen(name) > name_len)
-            name[name_len] = '\0';
         uint64_t freed = 0;
         struct claim c;
         volume_claim(v, &c, name);

@@ -38,7 +38,7 @@ int walk_begin(struct walk *w, int root, const char *path, const char *const *sk
     w->len = 0;
     w->path[0] = '\0';
     w->pending = false;
-    w->dropped = 0;
+    w->dropped = w->deep = 0;
     if (beneath_scan(root, path, &w->level[0].d, err) < 0)
         return -1;
     w->level[0].len = 0;
@@ -67,6 +67,7 @@ static int descend(struct walk *w, struct err *err)
     w->pending = false;
     if (w->depth > PATH_DEPTH_MAX) {
         w->dropped++;
+        w->deep++;
         return 0;
     }
     if (beneath_scan(dirfd(up), w->path + at + (at > 0), &d, &local) < 0) {
@@ -125,6 +126,7 @@ int walk_next(struct walk *w, struct walk_entry *ret, struct err *err)
         if (walk_skipped(w->skip, e->d_name) || beneath_is_temp(e->d_name, &stale))
             continue;
         size_t name = strlen(e->d_name), len = at + (at > 0) + name;
+        w->deep += len >= sizeof(w->path);
         int type = len < sizeof(w->path) ? type_of(dirfd(d), e) : -1;
         if (type < 0) {
             w->dropped++;

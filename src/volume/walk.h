@@ -25,7 +25,8 @@ struct walk {
     char path[PATH_BYTES_MAX];
     size_t len;
     bool pending;     /* the entry told last is a directory to enter */
-    uint64_t dropped; /* entries too deep or with a path too long: not told */
+    uint64_t dropped; /* entries not told or not entered */
+    uint64_t deep;    /* of them: too deep or with a path too long */
 };
 struct walk_entry {
     int dir; /* verified, of the entry */

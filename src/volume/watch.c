@@ -2,10 +2,10 @@
  *
  * One node for each directory that is watched, found by the kernel's number; a node knows its
  * parent and its own name, so a path is put together when it is needed and a rename changes one
- * node. Directories that appear are added with all they hold, and what they hold already is told
- * as created: it may have been made before the kernel watched. A directory that is moved is
- * dropped with all below it and added anew. When the kernel's queue overflows, all is dropped and
- * built again, and the reader is told to list again. */
+ * node: the kernel's watches go with the directory, so nothing done in it meanwhile is missed.
+ * Directories that appear are added with all they hold, and what they hold already is told as
+ * created: it may have been made before the kernel watched. When the kernel's queue overflows, all
+ * is dropped and built again, and the reader is told to list again. */
 #include "volume/watch.h"
 
 #include <errno.h>
@@ -32,18 +32,20 @@ struct node {
     struct node *parent; /* NULL: the top */
     struct node *next;   /* of the bucket */
     bool doomed;
-    char name[];
+    char *name;
 };
 
 struct file_watch {
     int base, inotify;
     bool recursive, limited, told_limit, gone;
+    bool confused; /* begins anew, as after an overflow */
     const char *const *skip;
     uint32_t count;
     struct node *buckets[BUCKETS];
     /* The first half of a move, until its second half or something else comes. */
     uint32_t cookie;
     bool from_dir, from_hidden;
+    int moving; /* the node it is about, or -1 */
     char from[PATH_BYTES_MAX];
     char path[PATH_BYTES_MAX];
     struct walk walk;
@@ -65,13 +67,19 @@ static struct node **slot_of(struct file_watch *w, int wd)
     return at;
 }
 
+static void free_node(struct node *n)
+{
+    free(n->name);
+    free(n);
+}
+
 static void drop_all(struct file_watch *w)
 {
     for (size_t i = 0; i < BUCKETS; i++) {
         while (w->buckets[i]) {
             struct node *n = w->buckets[i];
             w->buckets[i] = n->next;
-            free(n);
+            free_node(n);
         }
     }
     w->count = 0;
@@ -99,10 +107,35 @@ static bool path_of(const struct node *n, const char *name, char out[PATH_BYTES_
     return true;
 }
 
-/* Watches an open directory under a parent; NULL when that is not possible. The kernel answers with
- * the old number for a directory it watches already. */
-static struct node *add(struct file_watch *w, int dir, struct node *parent, const char *name)
+static bool below(const struct node *n, const struct node *top)
 {
+    for (; n; n = n->parent)
+        if (n == top)
+            return true;
+    return false;
+}
+
+/* NULL: into itself, so what we know of the tree is not what the kernel knows. */
+static struct node *put(struct file_watch *w, struct node *n, struct node *parent, const char *name)
+{
+    if (n->parent == parent && str_eq(n->name, name))
+        return n;
+    if (below(parent, n)) {
+        w->confused = true;
+        return NULL;
+    }
+    free(n->name);
+    n->name = str_dup(name);
+    n->parent = parent;
+    return n;
+}
+
+/* Watches an open directory under a parent; NULL when that is not possible. The kernel answers with
+ * the old number for a directory it watches already: it was moved, and that is still to be read. */
+static struct node *add(struct file_watch *w, int dir, struct node *parent, const char *name,
+                        bool *ret_fresh)
+{
+    *ret_fresh = false;
     if (w->count >= FILE_WATCH_DIRS_MAX) {
         w->limited = true;
         return NULL;
@@ -114,23 +147,15 @@ static struct node *add(struct file_watch *w, int dir, struct node *parent, cons
     }
     struct node **at = slot_of(w, wd);
     if (*at)
-        return *at; /* cppcheck-suppress identicalInnerCondition ; a value, not a condition */
-    size_t len = strlen(name);
-    struct node *n = mem_new(1, sizeof(*n) + len + 1);
+        return put(w, *at, parent, name);
+    struct node *n = mem_new(1, sizeof(*n));
     n->wd = wd;
     n->parent = parent;
-    memcpy(n->name, name, len + 1);
+    n->name = str_dup(name);
     *at = n;
     w->count++;
+    *ret_fresh = true;
     return n;
-}
-
-static bool below(const struct node *n, const struct node *top)
-{
-    for (; n; n = n->parent)
-        if (n == top)
-            return true;
-    return false;
 }
 
 /* Forgets a directory and all below it. */
@@ -148,7 +173,7 @@ static void drop(struct file_watch *w, const struct node *top)
             }
             *at = n->next;
             (void)inotify_rm_watch(w->inotify, n->wd); /* gone already: the same to us */
-            free(n);
+            free_node(n);
             w->count--;
         }
     }
@@ -175,11 +200,12 @@ static void tell(struct file_watch *w, enum file_change change, bool dir, const 
         w->ended = true;
 }
 
-/* Adds the directory that parent holds by that name, with all below it. told: what is in it is told
- * as created. */
-static void add_tree(struct file_watch *w, struct node *parent, const char *name, bool told)
+/* Adds the directory that parent holds by that name, with all below it. all: what is in it is told
+ * as created; otherwise only what is in directories that were not watched yet. */
+static void add_tree(struct file_watch *w, struct node *parent, const char *name, bool all)
 {
     struct node *chain[PATH_DEPTH_MAX + 2];
+    bool told[PATH_DEPTH_MAX + 2], fresh;
     char path[PATH_BYTES_MAX];
     struct walk_entry e;
     struct err ignored; /* gone again: its removal will be told */
@@ -187,10 +213,11 @@ static void add_tree(struct file_watch *w, struct node *parent, const char *name
     if (!path_of(parent, name, path) || (prefix = strlen(path)) + 2 > sizeof(path) ||
         walk_begin(&w->walk, w->base, path, w->skip, &ignored) < 0)
         return;
-    chain[0] = add(w, dirfd(w->walk.level[0].d), parent, name);
+    chain[0] = add(w, dirfd(w->walk.level[0].d), parent, name, &fresh);
+    told[0] = all || fresh;
     while (chain[0] && walk_next(&w->walk, &e, &ignored) > 0) {
         unsigned depth = w->walk.depth; /* of the directory that holds it, from 1 */
-        if (told) {
+        if (told[depth - 1]) {
             size_t len = strlen(e.path);
             if (prefix + 1 + len < sizeof(path)) {
                 path[prefix] = '/';
@@ -203,8 +230,9 @@ static void add_tree(struct file_watch *w, struct node *parent, const char *name
         AUTO(fd) int fd = -1;
         struct node *n = NULL;
         if (beneath_dir(e.dir, e.name, &fd, &ignored) == 0)
-            n = add(w, fd, chain[depth - 1], e.name);
+            n = add(w, fd, chain[depth - 1], e.name, &fresh);
         chain[depth] = n;
+        told[depth] = n && (told[depth - 1] || fresh);
         if (!n)
             walk_prune(&w->walk);
     }
@@ -216,8 +244,9 @@ static int build(struct file_watch *w, struct err *err)
 {
     struct node *chain[PATH_DEPTH_MAX + 2];
     struct walk_entry e;
+    bool fresh;
     int more = 0;
-    chain[0] = add(w, w->base, NULL, "");
+    chain[0] = add(w, w->base, NULL, "", &fresh);
     if (!chain[0])
         return err_set(err, ERR_CAPACITY, "the system has no room for another watch");
     if (!w->recursive)
@@ -231,7 +260,7 @@ static int build(struct file_watch *w, struct err *err)
         AUTO(fd) int fd = -1;
         struct err ignored;
         chain[depth] = beneath_dir(e.dir, e.name, &fd, &ignored) == 0
-                           ? add(w, fd, chain[depth - 1], e.name)
+                           ? add(w, fd, chain[depth - 1], e.name, &fresh)
                            : NULL;
         if (!chain[depth])
             walk_prune(&w->walk);
@@ -242,22 +271,39 @@ static int build(struct file_watch *w, struct err *err)
 
 /* --- events --- */
 
+/* What is being moved goes on being watched by its new name; false: it was not watched. */
+static bool carry(struct file_watch *w, struct node *parent, const char *name)
+{
+    const struct node *old = child(w, parent, name);
+    if (old && old->wd != w->moving)
+        drop(w, old); /* an empty one, replaced by the move */
+    struct node *n = *slot_of(w, w->moving);
+    return n && put(w, n, parent, name);
+}
+
+static void drop_moving(struct file_watch *w)
+{
+    const struct node *n = *slot_of(w, w->moving);
+    if (n)
+        drop(w, n);
+}
+
 /* A move whose second half did not come leads out of what is watched. */
 static void flush_move(struct file_watch *w)
 {
-    if (w->cookie && !w->from_hidden)
-        tell(w, FILE_REMOVED, w->from_dir, w->from, NULL);
+    if (!w->cookie)
+        return;
     w->cookie = 0;
+    drop_moving(w);
+    if (!w->from_hidden)
+        tell(w, FILE_REMOVED, w->from_dir, w->from, NULL);
 }
 
 static void moved_from(struct file_watch *w, struct node *n, const char *name, bool dir,
                        bool hidden, uint32_t cookie)
 {
-    if (dir) {
-        struct node *gone = child(w, n, name);
-        if (gone)
-            drop(w, gone);
-    }
+    const struct node *moving = dir ? child(w, n, name) : NULL;
+    w->moving = moving ? moving->wd : -1;
     w->cookie = cookie;
     w->from_dir = dir;
     w->from_hidden = hidden;
@@ -265,15 +311,14 @@ static void moved_from(struct file_watch *w, struct node *n, const char *name, b
 }
 
 /* A rename from a temporary name is how files are replaced: that is a change of content. */
-static void moved_to(struct file_watch *w, struct node *n, const char *name, bool dir, bool hidden,
-                     uint32_t cookie)
+static void moved_to(struct file_watch *w, struct node *n, const char *name, bool dir, bool hidden)
 {
-    const bool paired = w->cookie && w->cookie == cookie;
+    const bool paired = w->cookie != 0;
     const bool replaced = paired && w->from_hidden;
-    if (!paired)
-        flush_move(w);
     w->cookie = 0;
     if (hidden) {
+        if (paired)
+            drop_moving(w);
         if (paired && !replaced)
             tell(w, FILE_REMOVED, dir, w->from, NULL);
         return;
@@ -282,8 +327,8 @@ static void moved_to(struct file_watch *w, struct node *n, const char *name, boo
         tell(w, FILE_MOVED, dir, w->path, w->from);
     else
         tell(w, dir ? FILE_CREATED : FILE_MODIFIED, dir, w->path, NULL);
-    if (dir && w->recursive)
-        add_tree(w, n, name, !paired || replaced);
+    if (dir && w->recursive) /* also what was made in it just before, and not found any more */
+        add_tree(w, n, name, !(paired && carry(w, n, name)));
 }
 
 static void reset(struct file_watch *w)
@@ -297,10 +342,24 @@ static void reset(struct file_watch *w)
         w->inotify = fresh;
         drop_all(w);
         w->cookie = 0;
-        w->limited = w->told_limit = false;
+        w->limited = w->told_limit = w->confused = false;
         w->gone = build(w, &err) < 0;
     }
     tell(w, w->gone ? FILE_GONE : FILE_RESET, true, "", NULL);
+}
+
+/* A file without a name (O_TMPFILE) is called by the kernel what nothing in the directory is. */
+static bool is_nameless(struct file_watch *w, const char *name)
+{
+    char leaf[NAME_BYTES];
+    AUTO(fd) int dir = -1;
+    struct err err;
+    struct stat st;
+    if (*name != '#')
+        return false;
+    if (beneath_parent(w->base, w->path, NULL, &dir, leaf, &err) < 0)
+        return err.code == ERR_NOT_FOUND;
+    return beneath_stat(dir, leaf, &st) < 0 && errno == ENOENT;
 }
 
 static void named(struct file_watch *w, struct node *n, const struct inotify_event *e)
@@ -311,10 +370,9 @@ static void named(struct file_watch *w, struct node *n, const struct inotify_eve
     if (!path_of(n, e->name, w->path))
         return;
     if (e->mask & IN_MOVED_TO) {
-        moved_to(w, n, e->name, dir, hidden, e->cookie);
+        moved_to(w, n, e->name, dir, hidden);
         return;
     }
-    flush_move(w);
     if (e->mask & IN_MOVED_FROM)
         moved_from(w, n, e->name, dir, hidden, e->cookie);
     else if (hidden)
@@ -325,7 +383,7 @@ static void named(struct file_watch *w, struct node *n, const struct inotify_eve
         tell(w, FILE_CREATED, dir, w->path, NULL);
     else if (e->mask & IN_CLOSE_WRITE)
         tell(w, FILE_MODIFIED, false, w->path, NULL);
-    else if (e->mask & IN_ATTRIB)
+    else if ((e->mask & IN_ATTRIB) && !is_nameless(w, e->name))
         tell(w, FILE_ATTRIB, dir, w->path, NULL);
     if (dir && w->recursive && (e->mask & IN_CREATE))
         add_tree(w, n, e->name, true);
@@ -337,7 +395,9 @@ static void handle(struct file_watch *w, const struct inotify_event *e)
         reset(w);
         return;
     }
-    struct node **at = slot_of(w, e->wd), *n = *at;
+    if (w->cookie && !(e->mask & IN_MOVED_TO && e->cookie == w->cookie))
+        flush_move(w);
+    struct node *n = *slot_of(w, e->wd);
     if (!n)
         return;                 /* of a directory that was dropped */
     if (e->mask & IN_IGNORED) { /* removed: by then all below it is, too */
@@ -346,7 +406,6 @@ static void handle(struct file_watch *w, const struct inotify_event *e)
     }
     if (e->mask & (IN_DELETE_SELF | IN_MOVE_SELF)) {
         if (!n->parent) {
-            flush_move(w);
             w->gone = true;
             tell(w, FILE_GONE, true, "", NULL);
         }
@@ -363,10 +422,20 @@ static bool same(const struct inotify_event *a, const struct inotify_event *b)
            a->len == b->len && memcmp(a->name, b->name, a->len) == 0;
 }
 
+/* What the kernel has queued; the second half of a move is waited for, but not long. */
+static ssize_t read_events(struct file_watch *w)
+{
+    struct pollfd p = { .fd = w->inotify, .events = POLLIN };
+    ssize_t n = read(w->inotify, w->events, sizeof(w->events));
+    if (n < 0 && errno == EAGAIN && w->cookie && poll(&p, 1, FILE_WATCH_GAP_MS) > 0)
+        n = read(w->inotify, w->events, sizeof(w->events));
+    return n;
+}
+
 static void drain(struct file_watch *w)
 {
     ssize_t n;
-    while (!w->gone && !w->ended && (n = read(w->inotify, w->events, sizeof(w->events))) > 0) {
+    while (!w->gone && !w->ended && (n = read_events(w)) > 0) {
         const struct inotify_event *before = NULL;
         int from = w->inotify;
         for (const char *p = w->events; p < w->events + n && !w->gone && !w->ended;) {
@@ -380,6 +449,8 @@ static void drain(struct file_watch *w)
         }
     }
     flush_move(w);
+    if (w->confused && !w->gone && !w->ended)
+        reset(w);
     if (w->limited && !w->told_limit) {
         w->told_limit = true;
         tell(w, FILE_LIMIT, true, "", NULL);
@@ -440,7 +511,7 @@ int file_watch_new(int root, const struct file_path *dir, bool recursive, const 
                    struct file_watch **ret, struct err *err)
 {
     struct file_watch *w = mem_new(1, sizeof(*w));
-    w->base = w->inotify = -1;
+    w->base = w->inotify = w->moving = -1;
     w->recursive = recursive;
     w->skip = skip;
     int rc = 0;

@@ -22,7 +22,7 @@ struct work {
     struct docker *docker;
     int64_t sweep_ms;
     int64_t reap_ms;
-    struct worker *reconciler, *flusher, *measurer, *reaper;
+    struct worker *reconciler, *flusher, *measurer, *remover, *reaper;
     struct mu lock;
     struct sandbox_id queue[EVENTS_QUEUE] GUARDED_BY(lock);
     size_t queued GUARDED_BY(lock);
@@ -34,6 +34,10 @@ struct work {
 static void on_event(void *ctx, enum runtime_event_kind kind, const struct sandbox_id *id)
 {
     struct work *w = ctx;
+    if (kind == RUNTIME_EV_SIGNALLED) {
+        core_signalled(w->core, id);
+        return;
+    }
     mu_lock(&w->lock);
     if (kind == RUNTIME_EV_RESYNC) {
         w->resync = true;
@@ -131,6 +135,9 @@ int work_start(struct core *core, struct docker *docker, struct volume *volume,
     w->measurer = worker_start("measurer", volume_measure_tick, volume, err);
     if (!w->measurer)
         goto undo;
+    w->remover = worker_start("remover", volume_trash_tick, volume, err);
+    if (!w->remover)
+        goto undo;
     w->reaper = worker_start("reaper", reap_tick, w, err);
     if (!w->reaper)
         goto undo;
@@ -140,6 +147,7 @@ int work_start(struct core *core, struct docker *docker, struct volume *volume,
     return 0;
 undo:
     worker_stop(w->reaper);
+    worker_stop(w->remover);
     worker_stop(w->measurer);
     worker_stop(w->flusher);
     worker_stop(w->reconciler);
@@ -155,6 +163,7 @@ void work_stop(struct work *w)
         return;
     docker_events_stop(w->docker);
     worker_stop(w->reaper);
+    worker_stop(w->remover);
     worker_stop(w->measurer);
     worker_stop(w->flusher);
     worker_stop(w->reconciler);

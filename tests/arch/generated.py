@@ -1,6 +1,6 @@
 """What is printed from the code's tables is fresh: README.md between <!-- env --> and <!-- /env -->,
 and between <!-- routes --> and <!-- /routes -->; the states in ARCHITECTURE.md; the whole of
-.env.example and openapi.yaml."""
+.env.example, openapi.yaml and the manual page."""
 import pathlib
 import sys
 
@@ -20,7 +20,8 @@ for name, option in TABLES.items():
 map_text = (SOURCE / "ARCHITECTURE.md").read_text()
 if output("--print-states").strip() not in map_text:
     fault("ARCHITECTURE.md", "states are stale: paste `sandboxd --print-states`")
-for name, option in {".env.example": "--print-env", "openapi.yaml": "--print-openapi"}.items():
+for name, option in {".env.example": "--print-env", "openapi.yaml": "--print-openapi",
+                     "docs/sandboxd.1": "--print-man"}.items():
     path = SOURCE / name
     if not path.exists() or path.read_text() != output(option):
         fault(name, f"stale: `sandboxd {option} > {name}`")

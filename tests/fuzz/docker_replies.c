@@ -12,8 +12,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void on_object(void *ctx, const struct buf *object)
 {
     struct sandbox_id id;
+    enum runtime_event_kind kind;
     (void)ctx;
-    (void)reply_event(object, "inst", &id);
+    (void)reply_event(object, "inst", &id, &kind);
 }
 
 static void events(const char *data, size_t size)

@@ -1,6 +1,7 @@
 /* The real agent against the real link, on this machine instead of in a container: the agent then
- * is a subreaper in the place of PID 1. It runs without privileges (uid 1000) when the test has
- * some to drop. One program, one rig: rig_up, commands, rig_down. */
+ * is a subreaper in the place of PID 1. It runs without privileges when the test has some to drop,
+ * under a uid of its own: an agent tells of all ports of its uid, other tests' too. One program,
+ * one rig: rig_up, commands, rig_down. */
 #ifndef SUPPORT_AGENTRIG_H
 #define SUPPORT_AGENTRIG_H
 
@@ -29,7 +30,7 @@
 #include "check.h"
 #include "link/link.h"
 
-#define SOON 10000 /* ms; far more than anything here takes */
+#define SOON 30000 /* ms; far more than anything here takes */
 
 static char home[64], run_dir[PATH_BYTES_MAX], socket_path[PATH_BYTES_MAX + 16];
 static struct link *lnk;
@@ -60,11 +61,12 @@ static inline void forbid_openat2(void)
 
 static inline void agent_start(bool old_kernel)
 {
+    unsigned own = 10000 + (unsigned)getpid() % 50000;
     agent_pid = fork();
     if (agent_pid == 0) {
         if (old_kernel)
             forbid_openat2();
-        if (getuid() == 0 && (setgroups(0, NULL) < 0 || setgid(1000) < 0 || setuid(1000) < 0))
+        if (getuid() == 0 && (setgroups(0, NULL) < 0 || setgid(own) < 0 || setuid(own) < 0))
             _exit(99);
         char *const argv[] = { (char[]){ "sandbox-agent" }, socket_path, NULL };
         char *const env[] = { (char[]){ "PATH=/usr/bin:/bin" }, (char[]){ "FROM_IMAGE=1" },

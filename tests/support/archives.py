@@ -65,7 +65,7 @@ def zipped(entries):
     return out.getvalue()
 
 
-# name, entries, files that must be there, entries skipped; plain ones are made as zip, too
+# name, entries, files that must be there (a text: a link to it), entries skipped; plain ones are made as zip, too
 PLAIN = [
     ("one", [entry("a")], {"a": b"x"}, 0),
     ("nested", [entry("a/b/c", b"deep")], {"a/b/c": b"deep"}, 0),
@@ -102,11 +102,20 @@ SYM, LNK, DIR = tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE
 TAR_ONLY = [
     ("backslash", [entry("..\\..\\x"), entry("a\\b"), entry("in")], {"in": b"x"}, 2),
     ("link out", [entry("l", kind=SYM, link="/etc"), entry("in")], {"in": b"x"}, 1),
-    ("link in", [entry("t"), entry("l", kind=SYM, link="t")], {"t": b"x"}, 1),
+    ("link in", [entry("t"), entry("l", kind=SYM, link="t")], {"t": b"x", "l": "t"}, 0),
+    ("links of a package", [entry("bin/x", kind=SYM, link="../lib/x.js"), entry("lib/x.js", mode=0o755)],
+     {"bin/x": "../lib/x.js", "lib/x.js": b"x"}, 0),
+    ("link up too far", [entry("d/l", kind=SYM, link="../../x"), entry("d/m", kind=SYM, link="x/../../y")], {}, 2),
+    ("link to nothing", [entry("l", kind=SYM, link="gone"), entry("e", kind=SYM, link="")], {"l": "gone"}, 1),
+    ("write through a link", [entry("d/f", b"1"), entry("l", kind=SYM, link="d"), entry("l/f", b"2"),
+                              entry("l", kind=DIR, mode=0)], {"d/f": b"1", "l": "d"}, 2),
+    ("link, then link", [entry("l", kind=SYM, link="a"), entry("l", kind=SYM, link="b")], {"l": "b"}, 0),
+    ("link over directory", [entry("d/f"), entry("d", kind=SYM, link="f")], {"d/f": b"x"}, 1),
+    ("control bytes in a link", [entry("l", kind=SYM, link="a\x1b[2J"), entry("m", kind=SYM, link="a\\b")], {}, 2),
     ("link, then write", [entry("l", kind=SYM, link="/tmp"), entry("l/x")], {"l/x": b"x"}, 1),
     ("link chain", [entry("a", kind=SYM, link=".."), entry("b", kind=SYM, link="a/.."), entry("b/x")],
      {"b/x": b"x"}, 2),
-    ("link to itself", [entry("l", kind=SYM, link="l"), entry("l", b"f")], {"l": b"f"}, 1),
+    ("link to itself", [entry("l", kind=SYM, link="l"), entry("l", b"f")], {"l": b"f"}, 0),
     ("file, then link", [entry("l", b"f"), entry("l", kind=SYM, link="/etc/passwd")], {"l": b"f"}, 1),
     ("hard link out", [entry("h", kind=LNK, link="/etc/passwd"), entry("in")], {"in": b"x"}, 1),
     ("hard link up", [entry("h", kind=LNK, link="../../x"), entry("h", b"w")], {"h": b"w"}, 1),

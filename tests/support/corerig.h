@@ -18,7 +18,7 @@
 #include "core/service.h"
 #include "fakeruntime.h"
 
-#define SOON 20000 /* ms; far more than anything here takes */
+#define SOON 60000 /* ms; far more than anything here takes */
 
 struct rig {
     char dir[64];

@@ -11,7 +11,7 @@ import hashlib
 import os
 import socket
 
-from sandboxd import SLOW, Client, Raw
+from sandboxd import PATIENCE, SLOW, Client, Raw
 
 
 def edge_port(daemon):
@@ -87,7 +87,7 @@ class WebSocket:
 
     def closed(self, timeout=5):
         """Does the peer close within the time?"""
-        self.sock.settimeout(timeout * SLOW)
+        self.sock.settimeout(timeout * PATIENCE)
         try:
             while self._file.read1(65536):
                 pass

@@ -19,6 +19,7 @@
 #include "base/str.h"
 #include "core/core.h"
 #include "core/share.h"
+#include "core/traffic.h"
 
 #define FAKE_ID "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 #define FAKE_LOWER "01arz3ndektsv4rrffq69g5fav"
@@ -32,9 +33,10 @@ static atomic_int fake_state = SANDBOX_RUNNING;
 static atomic_uint fake_epoch = 1;
 static atomic_int fake_visibility = VISIBILITY_PUBLIC;
 static atomic_int fake_app_port;  /* of the listener that plays the app; 0: nothing listens */
-static atomic_int fake_wake_ms;   /* a wake takes so long */
+static atomic_int fake_wake_ms;   /* a wake takes so long; looked at while it does */
 static atomic_int fake_wake_fail; /* an enum err_code: wakes fail with it */
 static atomic_int fake_wakes, fake_uses, fake_connects, fake_touches;
+static atomic_bool fake_ill; /* the app's service is not well */
 static atomic_bool fake_share_dead, fake_code_used;
 
 static inline void fake_core_init(void)
@@ -83,7 +85,9 @@ int core_wake(struct core *c, const struct sandbox_id *id, const struct sandbox 
 {
     if (atomic_load(&fake_state) != SANDBOX_RUNNING) {
         atomic_fetch_add(&fake_wakes, 1);
-        (void)usleep((unsigned)atomic_load(&fake_wake_ms) * 1000);
+        int64_t began_ms = clock_mono_ms();
+        while (clock_mono_ms() - began_ms < atomic_load(&fake_wake_ms))
+            (void)usleep(1000);
         if (atomic_load(&fake_wake_fail))
             return err_set(err, (enum err_code)atomic_load(&fake_wake_fail), "it <i>fails</i>");
         atomic_fetch_add(&fake_epoch, 1);
@@ -108,6 +112,20 @@ size_t core_ports(struct core *c, const struct sandbox_id *id, struct link_port 
     out[0] = (struct link_port){ .port = 3000, .loopback = true };
     return 1;
 }
+void core_port_trouble(struct core *c, const struct sandbox_id *id, uint16_t port, char *out,
+                       size_t size)
+{
+    (void)c;
+    (void)id;
+    (void)port;
+    (void)str_copy(out, size, "Its <service> keeps ending.");
+}
+bool core_agent_there(struct core *c, const struct sandbox_id *id)
+{
+    (void)c;
+    (void)id;
+    return true;
+}
 int core_wait_port(struct core *c, const struct sandbox_id *id, uint16_t port, int64_t deadline_ms,
                    bool *ret_loopback, struct err *err)
 {
@@ -115,11 +133,21 @@ int core_wait_port(struct core *c, const struct sandbox_id *id, uint16_t port, i
     (void)id;
     *ret_loopback = true;
     while (clock_mono_ms() < deadline_ms) {
-        if (port == 3000 && atomic_load(&fake_app_port))
+        if (port == 3000 && atomic_load(&fake_app_port) && !atomic_load(&fake_ill))
             return 0;
         (void)usleep(1000);
     }
     return err_set(err, ERR_TIMEOUT, "nothing listens");
+}
+bool core_unhealthy(struct core *c, const struct sandbox_id *id, uint16_t port,
+                    char why[HEALTH_WHY_MAX])
+{
+    (void)c;
+    (void)id;
+    bool ill = port == 3000 && atomic_load(&fake_ill);
+    if (ill)
+        (void)str_copy(why, HEALTH_WHY_MAX, "service <web>: it answered 500");
+    return ill;
 }
 int core_connect(struct core *c, const struct sandbox_id *id, uint16_t port, int64_t deadline_ms,
                  int *ret_fd, struct err *err)
@@ -139,6 +167,17 @@ int core_connect(struct core *c, const struct sandbox_id *id, uint16_t port, int
     }
     *ret_fd = fd;
     return 0;
+}
+static struct traffic fake_traffic;
+const char *const traffic_labels[TRAFFIC_OUTCOME_COUNT] = {
+#define FAKE_LABEL(name, label, meaning) [TRAFFIC_##name] = label,
+    TRAFFIC_OUTCOMES(FAKE_LABEL)
+#undef FAKE_LABEL
+};
+struct traffic *core_traffic(struct core *c)
+{
+    (void)c;
+    return &fake_traffic;
 }
 void core_touch(struct core *c, const struct sandbox_id *id)
 {

@@ -11,7 +11,7 @@
 #include "edge_core.h"
 
 #define RIG_HOST "s-" FAKE_LOWER "-3000.preview.localhost"
-#define RIG_SILENCE_MS 5000 /* nothing that is waited for takes longer */
+#define RIG_SILENCE_MS 20000 /* nothing that is waited for takes longer */
 
 static struct config rig_config;
 static struct edge *rig_edge;
@@ -101,16 +101,22 @@ static inline void rig_start(void)
         .edge_connections = 512,
         .edge_per_sandbox = 64,
         .edge_per_visitor = 8,
-        .edge_rate = 20,
+        .edge_rate = 1, /* a burst is over long before it grants more */
         .edge_burst = 20,
         .edge_wakes = 3,
         .edge_idle_ms = 60000,
+        .peer_header_ms = 10000,
+        .peer_stall_ms = 60000,
+        .peer_idle_ms = 60000,
     };
-    int probe = rig_listen(&rig_port); /* a free port; taken again at once */
-    (void)close(probe);
     (void)str_copy(rig_config.edge.host, sizeof rig_config.edge.host, "127.0.0.1");
-    rig_config.edge.port = rig_port;
-    if (edge_start(NULL, &rig_config, &rig_edge, &err) < 0) {
+    int rc;
+    do { /* a free port; somebody else may be given it in between */
+        (void)close(rig_listen(&rig_port));
+        rig_config.edge.port = rig_port;
+        rc = edge_start(NULL, &rig_config, &rig_edge, &err);
+    } while (rc < 0 && err.code == ERR_CONFLICT);
+    if (rc < 0) {
         printf("# %s\n", err.msg);
         abort();
     }

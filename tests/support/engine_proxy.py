@@ -234,6 +234,9 @@ class EngineProxy:
             except OSError:
                 return
             with self._lock:
+                if self._listener is not listener: # refused while it was on its way here
+                    sock.close()
+                    return
                 self._open.add(sock)
             self._thread(self._serve, sock)
 

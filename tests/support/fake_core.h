@@ -15,7 +15,9 @@
 #include "base/clock.h"
 #include "base/str.h"
 #include "core/core.h"
+#include "core/service.h"
 #include "core/share.h"
+#include "core/traffic.h"
 
 #define FAKE_ID "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 #define FAKE_OTHER "01ARZ3NDEKTSV4RRFFQ69G5FAW"
@@ -229,6 +231,20 @@ int core_exec(struct core *c, const struct caller *who, const struct sandbox_id 
     }
     atomic_fetch_sub(&fake_running, 1);
     return rc;
+}
+struct traffic *core_traffic(struct core *c)
+{
+    static struct traffic none;
+    (void)c;
+    return &none;
+}
+size_t core_service_briefs(struct core *c, const struct sandbox *s,
+                           struct service_brief out[SERVICES_MAX])
+{
+    (void)c;
+    (void)s;
+    (void)out;
+    return 0;
 }
 uint32_t core_execs_running(struct core *c)
 {

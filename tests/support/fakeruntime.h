@@ -30,6 +30,8 @@
 /* --- the agent of one container --- */
 
 #define FAKE_PROCS 160
+#define FAKE_PIECE (16 * KIB) /* of output in one frame */
+
 struct fake_proc {
     uint64_t number; /* 0: kept by nobody */
     bool used, kept, echo, ended;
@@ -173,13 +175,18 @@ static inline void fake_spawn(struct fake_agent *a, const struct frame_spawn *s)
     if (str_eq(verb, "say"))
         fake_write(p, arg, strlen(arg));
     if (str_eq(verb, "spill")) {
-        char text[16 * KIB];
+        char text[FAKE_PIECE];
         memset(text, 'x', sizeof text);
         for (size_t left = strtoul(arg, NULL, 10); left;) {
             size_t n = left < sizeof text ? left : sizeof text;
             fake_write(p, text, n);
             left -= n;
         }
+    }
+    if (str_eq(verb, "listen")) { /* on all addresses; whose container has 127.0.0.2 */
+        uint8_t port[3] = { 0 };
+        frame_set_u16(port, (uint16_t)strtoul(arg, NULL, 10));
+        fake_send(a->control, FRAME_PORTS, port, sizeof port);
     }
     if (str_eq(verb, "exit"))
         fake_end(p, (int)strtol(arg, NULL, 10), 0);
@@ -209,8 +216,10 @@ static inline void fake_attach(struct fake_agent *a, uint64_t stream, uint64_t n
     uint8_t attached[FRAME_ATTACHED_LEN];
     frame_put_attached(attached, &f);
     fake_send(fd, FRAME_ATTACHED, attached, sizeof attached);
-    if (p->out.len > at)
-        fake_send(fd, FRAME_STDOUT, buf_str(&p->out) + at, p->out.len - at);
+    for (size_t n; at < p->out.len; at += n) {
+        n = p->out.len - at < FAKE_PIECE ? p->out.len - at : FAKE_PIECE;
+        fake_send(fd, FRAME_STDOUT, buf_str(&p->out) + at, n);
+    }
     if (p->ended)
         fake_tell_exit(p);
 }
@@ -401,7 +410,8 @@ struct fake_runtime {
     atomic_int fail_call, fail_nth, fail_after, fail_code;
     void (*hook)(void *ctx, enum fake_call call); /* before each call, without locks */
     void *hook_ctx;
-    atomic_bool mute_agents; /* of containers that start from now on */
+    atomic_bool mute_agents;  /* of containers that start from now on */
+    atomic_int ends_at_start; /* what starts from now on ends with this code at once; 0: nothing */
 };
 
 /* 1: it is to fail now; *ret_after: once its work is done. */
@@ -520,20 +530,6 @@ static inline void fake_run(struct fake_runtime *f, struct fake_box *b, const ui
     (void)str_copy(b->c.ip, sizeof b->c.ip, "127.0.0.2");
 }
 
-static inline int fake_start(void *self, const char *id, struct err *err)
-{
-    FAKE_ENTER(FAKE_START);
-    int rc = 0;
-    pthread_mutex_lock(&f->lock);
-    struct fake_box *b = fake_find(f, id);
-    if (!b)
-        rc = fake_gone(id, err);
-    else if (!b->agent)
-        fake_run(f, b, NULL);
-    pthread_mutex_unlock(&f->lock);
-    FAKE_LEAVE(rc);
-}
-
 /* Under the lock; the agent is the caller's to stop, without it. */
 static inline struct fake_agent *fake_kill(struct fake_box *b, int exit_code)
 {
@@ -546,6 +542,26 @@ static inline struct fake_agent *fake_kill(struct fake_box *b, int exit_code)
     b->c.ip[0] = 0;
     b->c.pid = 0;
     return a;
+}
+
+static inline int fake_start(void *self, const char *id, struct err *err)
+{
+    FAKE_ENTER(FAKE_START);
+    int rc = 0, code = atomic_load(&f->ends_at_start);
+    struct fake_agent *dead = NULL;
+    pthread_mutex_lock(&f->lock);
+    struct fake_box *b = fake_find(f, id);
+    if (!b) {
+        rc = fake_gone(id, err);
+    } else if (code) {
+        b->c.status = RUNTIME_RUNNING;
+        dead = fake_kill(b, code);
+    } else if (!b->agent) {
+        fake_run(f, b, NULL);
+    }
+    pthread_mutex_unlock(&f->lock);
+    fake_agent_stop(dead);
+    FAKE_LEAVE(rc);
 }
 
 static inline int fake_stop(void *self, const char *id, uint32_t grace_ms, struct err *err)
@@ -708,7 +724,7 @@ static inline bool fake_box_of(struct fake_runtime *f, const struct sandbox_id *
     return found != NULL;
 }
 
-/* Its agent, or NULL; good as long as nobody stops the container. */
+/* The agent of one that runs; good as long as nobody stops the container. */
 static inline struct fake_agent *fake_agent_of(struct fake_runtime *f, const struct sandbox_id *id)
 {
     struct fake_agent *a = NULL;
@@ -717,6 +733,8 @@ static inline struct fake_agent *fake_agent_of(struct fake_runtime *f, const str
         if (sandbox_id_eq(&f->boxes[i]->c.id, id))
             a = f->boxes[i]->agent;
     pthread_mutex_unlock(&f->lock);
+    if (!a)
+        abort(); /* a test's mistake */
     return a;
 }
 

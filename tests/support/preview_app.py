@@ -4,13 +4,16 @@
     GET  /seen/...       JSON: target and headers as they came
     POST /sum            JSON: length and SHA-256 of the body
     GET  /sse?n=N        N events, one every 50 ms
+    GET  /turns?n=N      N events, all but the first after a GET /turn each
+    GET  /zeros          48 MiB of them
     GET  /ws             an upgrade (WebSocket handshake); then every byte comes back
 """
 
 CODE = r'''
-import base64, hashlib, http.server, json, os, socket, sys, time
+import base64, hashlib, http.server, json, os, socket, sys, threading, time
 PORT, HOST = int(sys.argv[1]), sys.argv[2]
 BOOT = os.urandom(4).hex()
+TURNS = threading.Semaphore(0)
 
 class App(http.server.BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
@@ -63,19 +66,27 @@ class App(http.server.BaseHTTPRequestHandler):
         if path.startswith("/seen/"):
             self.reply(json.dumps({"target": self.path, "headers": self.headers.items()}),
                        "application/json")
-        elif path == "/sse":
+        elif path == "/turn":
+            TURNS.release()
+            self.reply("")
+        elif path in ("/sse", "/turns"):
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
             self.wfile.flush()
             for n in range(int(query[2:])):
+                if n and path == "/turns":
+                    TURNS.acquire()
                 data = b"data: %d\n\n" % n
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
                 self.wfile.flush()
-                time.sleep(0.05)
+                if path == "/sse":
+                    time.sleep(0.05)
             self.wfile.write(b"0\r\n\r\n")
             self.wfile.flush()
+        elif path == "/zeros":
+            self.reply(bytes(48 << 20), "application/octet-stream")
         elif path == "/ws":
             key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
             accept = base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()

@@ -7,6 +7,8 @@ import socket
 import struct
 import time
 
+from sandboxd import PATIENCE
+
 GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
@@ -18,7 +20,7 @@ class Refused(Exception):
 
 
 class WebSocket:
-    def __init__(self, port, path, headers=None, timeout=15.0):
+    def __init__(self, port, path, headers=None, timeout=15.0 * PATIENCE):
         self.key = base64.b64encode(os.urandom(16)).decode()
         send = {"Host": f"127.0.0.1:{port}", "Upgrade": "websocket", "Connection": "keep-alive, Upgrade",
                 "Sec-WebSocket-Key": self.key, "Sec-WebSocket-Version": "13"}
@@ -65,7 +67,7 @@ class WebSocket:
     def resize(self, cols, rows):
         self.send(TEXT, json.dumps({"resize": {"cols": cols, "rows": rows}}).encode())
 
-    def recv(self, timeout=15.0):
+    def recv(self, timeout=15.0 * PATIENCE):
         """(opcode, payload) of the next frame; answers pings."""
         self.sock.settimeout(timeout)
         while True:
@@ -89,7 +91,7 @@ class WebSocket:
 
     def until(self, wanted, deadline_s=20.0):
         """Output up to and with the bytes `wanted`; text frames are kept in .notes."""
-        seen, end = b"", time.monotonic() + deadline_s
+        seen, end = b"", time.monotonic() + deadline_s * PATIENCE
         wanted = wanted.encode() if isinstance(wanted, str) else wanted
         while wanted not in seen:
             assert time.monotonic() < end, (wanted, seen)

@@ -1,5 +1,7 @@
 /* The HTTP edge over a real socket, with core/ played from memory: what is refused and how, the
  * three ways of answering, streaming both ways, clients that leave, overload, the end. */
+#include <arpa/inet.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
@@ -13,6 +15,8 @@
 #define SB "/v1/sandboxes/" FAKE_ID
 
 static struct api *api;
+#define HEADER_MS 10000 /* to the last header */
+
 static struct config config;
 static char reply[1 << 20];
 
@@ -45,7 +49,7 @@ static void start(void)
 
 static bool soon(atomic_int *what, int want)
 {
-    for (int i = 0; i < 500; i++) {
+    for (int i = 0; i < 6000; i++) {
         if (atomic_load(what) == want)
             return true;
         (void)poll(NULL, 0, 10);
@@ -290,6 +294,8 @@ static void test_bodies(void)
         { "POST " SB "/exec", "{\"cmd\":[\"break\"]}", 503, "sandbox_unavailable" },
         { "POST /v1/sandboxes/" FAKE_OTHER "/exec", "{\"cmd\":[\"echo\"]}", 404, "not_found" },
         { "POST " SB "/keepalive", "{\"until\":-4}", 400, "until" },
+        { "POST " SB "/keepalive", "{\"until\":\"2026-12-01T10:00:00Z\"}", 400,
+          "until: must be a whole number: seconds since 1970 (Unix time)" },
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         (void)ask_body(rows[i].line, "", rows[i].body);
@@ -452,7 +458,7 @@ static void test_back_pressure(void)
     int fd = http_dial(api->port);
     (void)http_send(fd, request, strlen(request));
     long long seen = -1;
-    for (int i = 0; i < 100 && seen != atomic_load(&fake_written); i++) {
+    for (int i = 0; i < 600 && (seen <= 0 || seen != atomic_load(&fake_written)); i++) {
         seen = atomic_load(&fake_written);
         (void)poll(NULL, 0, 50);
     }
@@ -573,41 +579,58 @@ static void test_cut_upload(void)
         (void)http_send(fd, part, sizeof(part));
         (void)close(fd);
     }
-    for (int i = 0; i < 500 && pool_load(api->pool) > 0; i++)
+    uint32_t load = 1;
+    for (int i = 0; i < 6000 && (load = pool_load(api->pool)) > 0; i++)
         (void)poll(NULL, 0, 10);
-    CHECK(pool_load(api->pool) == 0);
+    CHECK(load == 0);
     CHECK(http_status(ask_body("GET " SB "/files/content?path=half.bin", "", "")) == 404);
 }
 
 /* --- slow peers: the sweep is told a later time instead of being waited for --- */
 
+/* All that was sent is read, and the only peer is where that leads to. */
+static bool has_read(int fd, enum peer_phase phase)
+{
+    int unsent = 1, unread = 1;
+    bool there = false;
+    (void)ioctl(fd, TIOCOUTQ, &unsent);
+    mu_lock(&api->peers_lock);
+    const struct peer *p = api->peers;
+    if (p && !p->next && atomic_load(&p->phase) == (int)phase)
+        there = ioctl(p->fd, FIONREAD, &unread) == 0;
+    mu_unlock(&api->peers_lock);
+    return there && unsent == 0 && unread == 0;
+}
+
 static void test_slow_peers(void)
 {
     static const struct {
         const char *name, *sent;
+        enum peer_phase phase;
         int age_ms, status; /* 0: still there */
     } rows[] = {
-        { "nothing yet", "", HTTP_HEADER_MS - 1000, 0 },
-        { "half a header", "GET / HTTP/1.1\r\nHost: lo", HTTP_HEADER_MS + 1000, 408 },
-        { "half a request line", "GE", HTTP_HEADER_MS + 1000, 408 },
+        { "nothing yet", "", PEER_NEW, HEADER_MS - 1000, 0 },
+        { "half a header", "GET / HTTP/1.1\r\nHost: lo", PEER_HEADER, HEADER_MS + 1000, 408 },
+        { "half a request line", "GE", PEER_NEW, HEADER_MS + 1000, 408 },
         { "half a body",
-          "POST /v1/sandboxes HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{",
-          HTTP_BODY_GRACE_MS + 1000, 408 },
+          "POST /v1/sandboxes HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{", PEER_BODY,
+          HEADER_MS + 1000, 408 },
         { "half a body, in time",
-          "POST /v1/sandboxes HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{",
-          HTTP_BODY_GRACE_MS - 1000, 0 },
-        { "kept alive", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", HTTP_HEADER_MS + 1000,
-          200 },
+          "POST /v1/sandboxes HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{", PEER_BODY,
+          HEADER_MS - 1000, 0 },
+        { "kept alive", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", PEER_IDLE,
+          HEADER_MS + 1000, 200 },
     };
+    for (int k = 0; k < 6000 && atomic_load(&api->n_peers) > 0; k++) /* of before */
+        (void)poll(NULL, 0, 10);
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         uint64_t cut = atomic_load(&api->metrics.cut);
         int fd = http_dial(api->port);
         (void)http_send(fd, rows[i].sent, strlen(rows[i].sent));
         if (rows[i].status == 200)
             (void)http_read(fd, reply, sizeof(reply), "ok\n");
-        for (int k = 0; k < 100 && atomic_load(&api->n_peers) == 0; k++)
+        for (int k = 0; k < 6000 && !has_read(fd, rows[i].phase); k++)
             (void)poll(NULL, 0, 10);
-        (void)poll(NULL, 0, 50); /* what was sent is read; no event tells of it */
         (void)api_sweep(api, clock_mono_ms() + rows[i].age_ms);
         if (rows[i].status == 408)
             (void)http_read(fd, reply, sizeof(reply), NULL);
@@ -615,14 +638,53 @@ static void test_slow_peers(void)
         CHECK_ROW(rows[i].name, was_cut == (rows[i].status == 408) &&
                                     (!rows[i].status || http_status(reply) == rows[i].status));
         (void)close(fd);
-        for (int k = 0; k < 500 && atomic_load(&api->n_peers) > 0; k++)
+        for (int k = 0; k < 6000 && atomic_load(&api->n_peers) > 0; k++)
             (void)poll(NULL, 0, 10);
     }
 }
 
+/* Connections of one address have a bound, all others leave some to this machine itself. */
+static void test_admission(void)
+{
+    static const struct {
+        const char *from;
+        bool with_room, crowded, full;
+    } rows[] = {
+        { "192.0.2.1", true, false, false },      { "192.0.2.2", true, true, false },
+        { "2001:db8::1", true, false, false },    { "2001:db8::ffff:1", true, false, false },
+        { "2001:db8:0:1::1", true, true, false }, { "127.0.0.1", true, true, true },
+        { "127.9.9.9", true, true, true },        { "::1", true, true, true },
+        { "::ffff:127.0.0.1", true, true, true }, { "::ffff:192.0.2.1", true, false, false },
+    };
+    struct config few = { .peer_connections = 2 };
+    struct peer there[4] = { { .next = &there[1] }, { .next = &there[2] }, { .next = &there[3] } };
+    static const char *const at[] = { "::ffff:192.0.2.1", "::ffff:192.0.2.1", "2001:db8::1",
+                                      "2001:db8::2" };
+    struct api crowd = { .config = &few, .peers_max = 1000 };
+    mu_init(&crowd.peers_lock, MU_PEERS);
+    for (size_t i = 0; i < 4; i++)
+        CHECK(inet_pton(AF_INET6, at[i], &there[i].address) == 1);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct sockaddr_in v4 = { .sin_family = AF_INET };
+        struct sockaddr_in6 v6 = { .sin6_family = AF_INET6 };
+        bool old = inet_pton(AF_INET, rows[i].from, &v4.sin_addr) == 1;
+        CHECK(old || inet_pton(AF_INET6, rows[i].from, &v6.sin6_addr) == 1);
+        const struct sockaddr *from = old ? (void *)&v4 : (void *)&v6;
+        crowd.peers = NULL;
+        atomic_store(&crowd.n_peers, 0);
+        CHECK_ROW(rows[i].from, peer_admit(&crowd, from) == rows[i].with_room);
+        crowd.peers = there;
+        atomic_store(&crowd.n_peers, 4);
+        CHECK_ROW(rows[i].from, peer_admit(&crowd, from) == rows[i].crowded);
+        atomic_store(&crowd.n_peers, 1000 - HTTP_OPERATOR_RESERVE);
+        CHECK_ROW(rows[i].from, peer_admit(&crowd, from) == rows[i].full);
+    }
+    mu_release(&crowd.peers_lock);
+}
+
 /* --- many --- */
 
-#define HOLDERS (API_THREADS_MAX + API_BACKLOG_MAX)
+#define HOLDERS API_TENANT_THREADS_MAX
 
 static void test_overload(void)
 {
@@ -639,13 +701,15 @@ static void test_overload(void)
                    "POST " SB "/exec HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n%s",
                    strlen(body), body);
     atomic_store(&fake_hold, 1);
+    for (int i = 0; i < 6000 && pool_load(api->pool) > 0; i++) /* those of before hold a share */
+        (void)poll(NULL, 0, 10);
     for (int i = 0; i < HOLDERS; i++) {
         fds[i] = http_dial(api->port);
         (void)http_send(fds[i], request, strlen(request));
     }
-    for (int i = 0; i < 1000 && pool_load(api->pool) < HOLDERS; i++)
+    for (int i = 0; i < 6000 && atomic_load(&fake_running) < HOLDERS; i++)
         (void)poll(NULL, 0, 10);
-    CHECK(pool_load(api->pool) == HOLDERS);
+    CHECK(atomic_load(&fake_running) == HOLDERS);
     (void)ask_body("POST " SB "/exec", "", body);
     CHECK(http_status(reply) == 503 && strstr(reply, "Retry-After: "));
     CHECK_ROW("reads go on", http_status(ask_body("GET " SB, "", "")) == 200);
@@ -689,6 +753,10 @@ int main(void)
     char *origins[] = { (char[]){ "https://app.example" } };
     config = (struct config){ .api = { .host = "127.0.0.1", .loopback = true },
                               .auth_disabled = true,
+                              .peer_header_ms = HEADER_MS,
+                              .peer_stall_ms = 30000,
+                              .peer_idle_ms = 60000,
+                              .peer_connections = 512,
                               .data_dir = (char[]){ "/var/lib/x" },
                               .preview_domain = (char[]){ "localhost" },
                               .hosts = hosts,
@@ -714,6 +782,7 @@ int main(void)
     test_files();
     test_cut_upload();
     test_slow_peers();
+    test_admission();
     test_overload();
     test_address_in_use();
     test_stop();

@@ -44,6 +44,43 @@ static void check_life(void)
     rig_true("gone");
 }
 
+static struct sandbox look(const struct sandbox_id *id)
+{
+    const struct sandbox *s;
+    struct sandbox copy = { 0 };
+    if (CHECK(core_find(rig.core, id, &s, &err) == 0)) {
+        copy = *s; /* its times are wanted only */
+        core_unref(s);
+    }
+    return copy;
+}
+
+/* A thaw is no start: what ran goes on, and nothing of it is young again. */
+static void check_up_since(void)
+{
+    struct sandbox_id id = rig_create();
+    struct sandbox s = look(&id), thawed;
+    CHECK(s.up_since_ms == s.updated_at_ms);
+    int64_t ran_ms = 0;
+    for (int i = 0; i < 3; i++) {
+        ran_ms += 20;
+        while (clock_wall_ms() - look(&id).up_since_ms < ran_ms)
+            (void)poll(NULL, 0, 1);
+        CHECK(rig_pause(&id, &err) == 0);
+        s = look(&id);
+        CHECK(rig_start(&id, &err) == 0);
+        thawed = look(&id);
+        CHECK(thawed.up_since_ms - s.up_since_ms == thawed.updated_at_ms - s.updated_at_ms);
+        CHECK(thawed.updated_at_ms - thawed.up_since_ms >= ran_ms);
+    }
+    CHECK(rig_stop(&id, &err) == 0 && rig_start(&id, &err) == 0);
+    s = look(&id);
+    CHECK(s.up_since_ms == s.updated_at_ms);
+    rig_restart(true);
+    CHECK(look(&id).up_since_ms == s.updated_at_ms);
+    purge(&id);
+}
+
 static void check_strangers(void)
 {
     struct sandbox_id id = rig_create();
@@ -228,8 +265,29 @@ static void check_second_try(void)
     rig.fake.hook = wait_for_agent;
     struct sandbox_id id = rig_create();
     rig.fake.hook = NULL;
-    CHECK(rig_state(&id) == SANDBOX_RUNNING && clock_mono_ms() - began < 5000);
+    CHECK(rig_state(&id) == SANDBOX_RUNNING && clock_mono_ms() - began < 10000);
     CHECK(rig.fake.count == 1);
+    purge(&id);
+}
+
+/* Its container ends before the agent is heard: the caller is told why, and does not wait for the
+ * agent's time to pass. */
+static void check_dead_at_start(void)
+{
+    struct sandbox_id id = rig_create();
+    struct core_why why;
+    struct err e;
+    CHECK(rig_stop(&id, &e) == 0);
+    atomic_store(&rig.fake.ends_at_start, 139);
+    for (uint32_t deaths = 1; deaths <= 2; deaths++) {
+        /* Waiting to the end would be an ERR_TIMEOUT. */
+        CHECK(rig_start(&id, &e) < 0 && e.code == ERR_UNAVAILABLE &&
+              strstr(e.msg, "exit code 139"));
+        CHECK(core_why(rig.core, &me, &id, &why, &e) == 0 && why.deaths == deaths);
+        CHECK(strstr(why.asleep_because, "exit code 139") && rig_state(&id) == SANDBOX_STOPPED);
+    }
+    atomic_store(&rig.fake.ends_at_start, 0);
+    CHECK(rig_start(&id, &e) == 0);
     purge(&id);
 }
 
@@ -373,12 +431,14 @@ int main(void)
 {
     rig_up();
     check_life();
+    check_up_since();
     check_strangers();
     check_by_project();
     check_restart();
     check_purge_against_create();
     check_codes();
     check_second_try();
+    check_dead_at_start();
     check_failures();
     check_single_flight();
     check_crowd();

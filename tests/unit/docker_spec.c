@@ -104,7 +104,8 @@ int main(void)
     buf_reset(&b);
     spec_events_filter(&b, "inst");
     CHECK_STR("{\"type\":[\"container\"],\"label\":[\"sandboxed.instance=inst\"],"
-              "\"event\":[\"start\",\"die\",\"destroy\",\"oom\",\"pause\",\"unpause\",\"rename\","
+              "\"event\":[\"start\",\"die\",\"kill\",\"destroy\",\"oom\",\"pause\",\"unpause\","
+              "\"rename\","
               "\"update\"]}",
               buf_str(&b));
     buf_release(&b);

@@ -189,6 +189,10 @@ static void serve(struct app_conn *c, const char *head)
         flood(c, OK "Transfer-Encoding: chunked\r\n\r\n5;", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
     } else if (strncmp(path, "/trailers", 9) == 0) {
         flood(c, OK "Transfer-Encoding: chunked\r\n\r\n0\r\n", "X-Again: and again\r\n");
+    } else if (strncmp(path, "/trailed", 8) == 0) { /* says what the request ended with */
+        (void)app_until(c, "\r\n\r\n");
+        app_length(c, c->in);
+        app_drop(c, c->used);
     } else if (strncmp(path, "/stale", 6) == 0) { /* one answer, then it hangs up at once */
         app_length(c, "once");
         (void)close(c->fd);
@@ -309,6 +313,25 @@ static void sizes(void)
     (void)close(fd);
 }
 
+/* A client of 1.0 that asks for it keeps its connection, where the answer has a length. */
+static void old_clients(void)
+{
+#define OLD(path) "GET " path " HTTP/1.0\r\n" HOST "Connection: Keep-Alive\r\n\r\n"
+    int fd = rig_client();
+    for (int i = 0; i < 3; i++) {
+        char out[4096] = "", path[16];
+        (void)snprintf(path, sizeof path, "/x%d", i);
+        rig_send(fd, i == 0 ? OLD("/x0") : i == 1 ? OLD("/x1") : OLD("/.sandboxed/x2"));
+        CHECK(rig_read(fd, out, sizeof out, i < 2 ? path : "belong to the server.") == RIG_SEEN);
+        CHECK(strstr(out, "Connection: keep-alive\r\n") && strstr(out, "Content-Length: "));
+    }
+    char out[4096] = "";
+    rig_send(fd, OLD("/row/1")); /* chunked: its end is the connection's */
+    CHECK(rig_read(fd, out, sizeof out, NULL) == RIG_CLOSED);
+    CHECK(strstr(out, "Connection: close\r\n") && strstr(out, "\r\n\r\nok"));
+    (void)close(fd);
+}
+
 static void methods(void)
 {
     char out[16384];
@@ -322,6 +345,11 @@ static void methods(void)
     CHECK(strstr(out, "\r\n\r\nok") && !strcasestr(out, "chunked"));
     rig_ask("GET /row/1 HTTP/1.0\r\n" HOST "\r\n", out, sizeof out); /* chunked, to 1.0 */
     CHECK(strstr(out, "\r\n\r\nok") && !strcasestr(out, "chunked"));
+    rig_ask("POST /trailed HTTP/1.1\r\n" HOST "Connection: close\r\nTE: trailers\r\n"
+            "Trailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\n"
+            "X-Sum: 1\r\nAuthorization: no\r\nX-Forwarded-For: no\r\n\r\n",
+            out, sizeof out);
+    CHECK(strstr(out, "\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n") != NULL);
     rig_ask("POST /early HTTP/1.1\r\n" HOST "Content-Length: 1000000\r\n\r\nabc", out, sizeof out);
     CHECK(strstr(out, "413 Too Large") && strstr(out, "\r\n\r\nbig"));
     rig_ask("GET / HTTP/1.1\r\n" HOST "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
@@ -412,6 +440,7 @@ int main(void)
     events();
     sizes();
     methods();
+    old_clients();
     headers();
     keep_alive();
     stale();

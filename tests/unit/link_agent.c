@@ -234,14 +234,17 @@ static void check_timeout(void)
     CHECK_ROW("at once", clock_mono_ms() - began < EXEC_KILL_GRACE_MS);
     run_release(&r);
 
+    /* Long enough for a shell to come so far; both wait at the same time. */
+    int deaf = spawn("sh@-c@trap '' TERM; echo $$; while :; do sleep 1; done", 0, 5000);
+    int stopped = spawn("sh@-c@kill -STOP $$", 0, 5000);
     r = (struct run)RUN_INIT;
-    collect(spawn("sh@-c@trap '' TERM; echo $$; while :; do sleep 1; done", 0, 1000), &r);
+    collect(deaf, &r);
     CHECK_ROW("deaf to TERM", r.exited && r.exit.timed_out && r.exit.signal == SIGKILL);
     CHECK(gone(r.pid));
     run_release(&r);
 
     r = (struct run)RUN_INIT;
-    collect(spawn("sh@-c@kill -STOP $$", 0, 1000), &r);
+    collect(stopped, &r);
     CHECK_ROW("stopped", r.exited && r.exit.timed_out && r.exit.signal == SIGKILL);
     run_release(&r);
 

@@ -147,8 +147,9 @@ static void check_shell(void)
     CHECK_ROW("and goes on", see(fd, &r, "\ngo on\r\n"));
     type(fd, "\x03");
     type(fd, "echo still $((40 + 2))\r");
-    CHECK_ROW("Ctrl-C ends the job, not the shell", see(fd, &r, "still 42"));
-    resize(fd, 132, 50);
+    CHECK_ROW("Ctrl-C ends the job, not the shell", see(fd, &r, "\nstill 42\r\nready> "));
+    resize(fd, 132,
+           50); /* readline sets what it has read, so before its prompt this could be undone */
     type(fd, "stty size\r");
     CHECK(see(fd, &r, "50 132"));
     type(fd, "exit 4\r");
@@ -190,8 +191,8 @@ static void check_ends(void)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct run r = RUN_INIT;
         int fd = start(rows[i].words, 0);
-        int64_t began = clock_mono_ms();
         collect_lines(fd, &r, rows[i].pids);
+        int64_t began = clock_mono_ms();
         (void)close(fd);
         CHECK_ROW(rows[i].name, all_gone(&r.out, rows[i].pids));
         CHECK_ROW(rows[i].name, clock_mono_ms() - began < EXEC_KILL_GRACE_MS);
@@ -201,10 +202,19 @@ static void check_ends(void)
     int fd = start("bash@--norc@-i", 0);
     type(fd, "echo $$; sleep 100 & echo up$?\r");
     CHECK(see(fd, &r, "up0"));
-    send_number(fd, FRAME_KILL, 5000);
+    send_number(fd, FRAME_KILL, 60000);
     int64_t began = clock_mono_ms();
     collect(fd, &r);
-    CHECK_ROW("a shell is hung up", r.exited && clock_mono_ms() - began < 3000);
+    CHECK_ROW("a shell is hung up", r.exited && clock_mono_ms() - began < 30000); /* before KILL */
+    run_release(&r);
+
+    r = (struct run)RUN_INIT;
+    fd = start("sh@-c@trap '' TERM; trap 'trap - HUP' HUP; echo up; while :; do sleep 0.01; done",
+               0);
+    CHECK(see(fd, &r, "up"));
+    send_number(fd, FRAME_KILL, 60000);
+    collect(fd, &r);
+    CHECK_ROW("and again, if it did not heed it", r.exited && r.exit.signal == SIGHUP);
     run_release(&r);
 
     r = (struct run)RUN_INIT;
@@ -236,7 +246,7 @@ static void check_kept(void)
     r = (struct run)RUN_INIT;
     CHECK_ROW("scroll-back", see(fd, &r, "\nready> "));
     type(fd, "echo x is $((x + 1))\r");
-    CHECK(see(fd, &r, "x is 13"));
+    CHECK(see(fd, &r, "\nx is 13\r\nready> "));
     resize(fd, 90, 20);
     type(fd, "stty size; exit 2\r");
     CHECK(see(fd, &r, "20 90"));

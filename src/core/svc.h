@@ -1,0 +1,70 @@
+/* The list of services of sandboxes that are awake or frozen, for services.c and supervise.c.
+ * Private to core/. */
+#ifndef CORE_SVC_H
+#define CORE_SVC_H
+
+#include "base/limits.h"
+#include "base/mu.h"
+#include "services.h"
+
+#define SERVICES_IDLE_MS 60000 /* between looks when nothing is due */
+
+struct svc {
+    struct service spec;
+    enum service_state state;
+    bool has_process, busy; /* busy: somebody is starting it */
+    bool last_run;          /* stopped by hand already: when its process ends, that is it */
+    struct sandbox_id process;
+    uint32_t restarts;
+    int64_t backoff_ms, due_ms, started_ms; /* due, started: monotonic */
+    bool said;                              /* its process has written ready_log, or that is none */
+    uint64_t said_at;                       /* how far its output was searched */
+    int exit_code;
+    char problem[200];
+};
+
+struct home {
+    struct sandbox_id sandbox;
+    uint32_t epoch;
+    struct svc *items[SERVICES_MAX];
+    size_t count;
+    bool working;          /* a job is at it */
+    bool asleep;           /* found frozen, or on its way: nothing is due until supervisor_awake */
+    int64_t not_before_ms; /* monotonic */
+};
+
+struct supervisor {
+    struct core *core;
+    struct mu lock;
+    struct cond declared;
+    bool declaring GUARDED_BY(lock); /* somebody rewrites the services of a row */
+    bool stopping GUARDED_BY(lock);
+    struct home **homes GUARDED_BY(lock);
+    size_t count GUARDED_BY(lock), room GUARDED_BY(lock);
+    struct worker *worker;
+    struct pool *starters;
+};
+
+/* --- services.c --- */
+/* NULL: the sandbox is neither awake nor frozen. */
+struct home *home_locked(struct supervisor *sup, const struct sandbox_id *id) REQUIRES(sup->lock);
+/* NULL: not in the list, or no list (h may be NULL). */
+struct svc *in_home(const struct home *h, const char *name);
+/* Has the worker look at what is due. */
+void supervisor_wake(struct supervisor *sup);
+
+/* --- supervise.c --- */
+/* Starts the service of that name if it waits for it; the lock is not held while the agent works.
+ * false: the agent does not answer. */
+bool svc_start(struct supervisor *sup, const struct sandbox *s, const char *name);
+/* It has a process from now on. */
+void svc_runs(struct svc *v, const struct sandbox_id *process);
+/* Has its process ended since we looked? */
+void svc_look_locked(struct supervisor *sup, const struct home *h, struct svc *v)
+    REQUIRES(sup->lock);
+/* The name of one that is due; false: none. */
+bool svc_take_due(struct supervisor *sup, const struct sandbox *s, char name[SERVICE_NAME_MAX + 1]);
+/* The worker's round. */
+int64_t svc_tick(void *ctx, int64_t mono_ms);
+
+#endif
