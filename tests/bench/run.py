@@ -3,8 +3,8 @@
 
     tests/bench/run.py                 the release build, prints a table
     tests/bench/run.py --write         also puts it into docs/performance.md
-    tests/bench/run.py --only exec,get some sections: agent exec create get file stream edge
-                                      wake scale
+    tests/bench/run.py --only exec,get some sections: agent exec create get file
+                                      process terminal files idle edge wake scale
 
 Floor and server are measured alternately on the same images, network and limits, so a slow machine
 slows both; judge by the ratio. Load comes from load.c, which is built here, for a Python client
@@ -23,12 +23,14 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+import disk  # noqa: E402
+import idle  # noqa: E402
+import inside  # noqa: E402
 import previews  # noqa: E402
 from sandboxd import ROOT, Client, Daemon, Engine, new_id  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
 KNOWN = 1000 # sandboxes of the scale section
-GIB = 1 << 30
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 
 rows = []
@@ -70,9 +72,9 @@ class Bench:
         return max(3, count // 4) if self.quick else count
 
     def load(self, connections, method, path, body=None, content_type="application/json",
-             seconds=None):
+             seconds=None, port=None):
         seconds = seconds or (1 if self.quick else 4)
-        args = [self.load_binary, str(self.daemon.port), str(connections), str(seconds), method,
+        args = [self.load_binary, str(port or self.daemon.port), str(connections), str(seconds), method,
                 path]
         if body is not None:
             file = self.work.name + "/body"
@@ -163,31 +165,6 @@ class Bench:
         took, _ = timed(call)
         return took / 1000, (self.memory("VmHWM") - before) / 1024
 
-    def stream(self):
-        path = f"/v1/sandboxes/{self.box}/files"
-        size = GIB // 8 if self.quick else GIB
-        chunk = os.urandom(1 << 20)
-
-        def up():
-            c = Client(self.daemon.port, timeout=600)
-            c.put(path + "?path=big.bin", raw=(chunk for _ in range(size >> 20)),
-                  headers={"Content-Type": "application/octet-stream",
-                           "Content-Length": str(size)}, expect=(200, 201))
-
-        def down():
-            got = 0
-            s = self.daemon.client(timeout=600).stream("GET", path + "/content?path=big.bin")
-            with s:
-                while data := s.read(1 << 20):
-                    got += len(data)
-            assert got == size, got
-
-        for what, call in (("up", up), ("down", down)):
-            seconds, growth = self.peak_growth(call)
-            row(f"{size >> 20:,} MiB streamed {what}", f"{(size >> 20) / seconds:,.0f} MiB/s, "
-                f"RSS +{growth:.1f} MiB", "RSS growth ≤ 8 MiB", growth <= 8)
-        self.client.delete(path + "?path=big.bin", expect=204)
-
     def agent(self):
         pid = self.engine.inspect(self.daemon.container(self.box))["State"]["Pid"]
         rss = self.memory("Rss", pid, "smaps_rollup") / 1024
@@ -264,7 +241,10 @@ class Bench:
 
 
 SECTIONS = [("agent", Bench.agent), ("exec", Bench.exec), ("create", Bench.cold_create),
-            ("get", Bench.get), ("file", Bench.file), ("stream", Bench.stream),
+            ("get", Bench.get), ("file", Bench.file),
+            ("process", lambda b: inside.process(b, row)),
+            ("terminal", lambda b: inside.terminal(b, row)),
+            ("files", lambda b: disk.files(b, row)), ("idle", lambda b: idle.idle(b, row)),
             ("edge", lambda b: previews.edge(b, row)), ("wake", lambda b: previews.wake(b, row)),
             ("scale", Bench.scale)]
 

@@ -1,6 +1,7 @@
 """The edge before real apps: routing, streaming, limits, and sandboxes that come and go."""
 import hashlib
 import http.client
+import json
 import os
 import threading
 import time
@@ -43,7 +44,8 @@ def test_names(app, form):
 def test_e2b_headers(app):
     headers = {"E2b-Sandbox-Id": app.id.lower(), "E2b-Sandbox-Port": "3000"}
     assert Edge(app, host="any.example", headers=headers).get().expect(200)
-    Edge(app, host="any.example", headers=headers | {"E2b-Sandbox-Port": "0"}).get(expect=400)
+    wrong = Edge(app, host="any.example", headers=headers | {"E2b-Sandbox-Port": "0"})
+    assert "Host" in wrong.get(expect=400).text
 
 
 def test_never_the_api(app):
@@ -65,19 +67,18 @@ def test_an_app_on_loopback_only(make_sandbox):
 def test_ports_nobody_declared(make_daemon):
     d = make_daemon(SANDBOXD_PORT_WAIT="1s")
     s = Sandbox.create(d, ports=[3000], services=[service(3000), service(4321)])
-    Edge(s, 3000).get().expect(200)
+    for port in 3000, 4321: # an app may take longer to begin than a request is held here
+        until(lambda e=Edge(s, port): e.get().status == 200, 20, f"port {port}")
     assert Edge(s, 4321).get().expect(200).text.startswith("app 4321")
     r = Edge(s, 4999).get(expect=502)
     assert "3000" in r.text and "4321" in r.text and "4999" in r.text
-
-
     replies = together(*[Edge(s, port).get for port in (1, 22, 2375, 9090, 65535)])
     assert {r.status for r in replies} == {502}
 
 
 def test_each_situation_says_so(app):
     gone = Edge(app, host=host_of(app).replace(app.id.lower(), "01arz3ndektsv4rrffq69g5fav"))
-    assert gone.get(expect=404).text == "There is no such preview\n"
+    assert gone.get(expect=404).text.startswith("There is no such preview:")
     page = gone.get(headers={"Accept": "text/html,*/*"}, expect=404)
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
@@ -103,12 +104,13 @@ def test_large_bodies_in_constant_memory(app, how):
 
 
 def test_events_are_not_held_back(app):
-    with Edge(app).stream("/sse?n=4") as s:
-        began, times = time.monotonic(), []
-        for line in s.lines():
-            if line:
-                times.append(time.monotonic() - began)
-    assert len(times) == 4 and times[-1] - times[0] > 0.1
+    e = Edge(app)
+    with e.stream("/turns?n=4") as s:
+        events = (line for line in s.lines() if line)
+        for n in range(4):
+            assert next(events) == f"data: {n}" # the next is not sent before this one was seen
+            e.get("/turn", expect=200)
+        assert next(events, None) is None
 
 
 def test_websocket(app):
@@ -191,6 +193,35 @@ def test_a_hostile_app_disturbs_nobody(make_sandbox):
         assert e.get().status == 200
 
 
+def test_counts_and_logs_what_became_of_requests(make_daemon):
+    d = make_daemon(SANDBOXD_EDGE_LOG="true")
+    s = Sandbox.create(d, ports=[3000], services=[service(3000)])
+    s.stop()
+    e = Edge(s)
+    e.get("/seen/a?code=secret&token=hush", headers={"X-Key": "private"}).expect(200)
+    e.post("/sum?x=1", raw=b"12345", expect=200)
+    Edge(s, host="nobody.localhost").get("/" + "n" * 1000, expect=404)
+
+    def lines():
+        found = [json.loads(line) for line in d.log().splitlines() if '"edge.request"' in line]
+        return found if len(found) >= 3 else None
+
+    first, second, third = until(lines, 10, "three lines")
+    assert first["outcome"] == "served" and first["status"] == 200 and first["method"] == "GET"
+    assert first["host"] == e.host and first["path"] == "/seen/a"
+    assert first["held_in"] in ("waiting", "workspace", "engine", "agent", "port")
+    assert first["took_ms"] >= first["held_ms"] > 0
+    assert (second["method"], second["path"], second["held_in"]) == ("POST", "/sum", "")
+    assert second["in_bytes"] > 5 and second["out_bytes"] > 64
+    assert third["outcome"] == "unknown" and third["status"] == 404 and len(third["path"]) == 255
+    for secret in ("secret", "hush", "private"):
+        assert secret not in d.log()
+    text = d.get("/metrics").text
+    for line in ('requests_total{outcome="served"} 2', 'requests_total{outcome="unknown"} 1',
+                 "held 0", "upgrades_total 0"):
+        assert f"sandboxd_edge_{line}\n" in text, text
+
+
 @pytest.mark.drill
 def test_an_address_that_changes_hands(make_daemon):
     """Clients hammer A while it stops and B starts, over and over: never a byte of B (T-60)."""
@@ -216,12 +247,14 @@ def test_an_address_that_changes_hands(make_daemon):
     for t in threads:
         t.start()
     try:
-        for _ in range(8): # the addresses change hands when the other comes up first
-            together(a.stop, b.stop)
+        rounds = 0
+        while rounds < 8 or len(served) <= 20: # on a busy machine a round serves few
+            rounds += 1
+            together(a.stop, b.stop) # the addresses change hands when the other comes up first
             b.start()
             a.start()
     finally:
         stop.set()
         for t in threads:
             t.join(90 * SLOW)
-    assert not wrong and len(served) > 20
+    assert not wrong

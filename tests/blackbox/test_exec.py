@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from sandboxd import SLOW, Sandbox, until
+from sandboxd import PATIENCE, Sandbox, until
 
 MISSING = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 unique = itertools.count(int(time.time()) % 100000 * 1000)
@@ -82,6 +82,11 @@ def text_of(events, kind):
 
 
 # --- what goes in ---
+
+
+def test_what_took_long_is_told(daemon, sandbox):
+    sandbox.exec("sleep 2.1")
+    until(lambda: any('"request.slow"' in line and "/exec" in line for line in daemon.log().splitlines()), 5, "a line")
 
 
 @pytest.mark.quick
@@ -350,8 +355,9 @@ time.sleep(float(sys.argv[2]))
 def test_timeout_ends_everything_that_came_of_it(box):
     mark = marker()
     began = time.monotonic()
-    got = run(box, ["python3", "-c", ESCAPE, mark, "300"], timeout_ms=500)
-    assert time.monotonic() - began < 8 * SLOW
+    # It has said that it is up by then: a busy machine takes a while to start an interpreter.
+    got = run(box, ["python3", "-c", ESCAPE, mark, "300"], timeout_ms=int(1000 * PATIENCE))
+    assert time.monotonic() - began < 8 * PATIENCE
     assert got["timed_out"] is True and got["exit_code"] >= 128 and got["stdout"] == "up\n"
     assert not alive(box, mark), "a double fork outlived the timeout"
     got = run(box, ["sleep", "0"], timeout_ms=5000)
@@ -366,7 +372,7 @@ def test_the_end_of_the_command_is_the_end_of_its_children(box):
     began = time.monotonic()
     got = run(box, ["python3", "-c", ESCAPE, mark, "0"])
     assert (got["stdout"], got["exit_code"]) == ("up\n", 0)
-    assert time.monotonic() - began < 8 * SLOW
+    assert time.monotonic() - began < 8 * PATIENCE
     assert not alive(box, mark)
 
 
@@ -428,7 +434,7 @@ def test_detached_commands_outlive_their_client(box):
     mark = marker()
     began = time.monotonic()
     reply = exec_call(box, cmd=["sleep", mark], detach=True)
-    assert reply.status in (200, 202) and time.monotonic() - began < 5 * SLOW, reply
+    assert reply.status in (200, 202) and time.monotonic() - began < 5 * PATIENCE, reply
     pid = reply.json()["pid"]
     assert shell(box, f"tr '\\0' ' ' < /proc/{pid}/cmdline")["stdout"].strip() == f"sleep {mark}"
     mark2 = marker()

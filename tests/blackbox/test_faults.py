@@ -44,7 +44,7 @@ pytestmark = [pytest.mark.drill,
 
 CASES = [f"{seam}={action}" for seam in SEAMS for action in ("kill", "error")]
 CASES += [f"{seam}=kill:{n}" for seam, ns in PASSES.items() for n in ns]
-# Held up where others come by in the meantime: the sweep, the keepers, an agent's answer.
+# Held up where others come by in the meantime: the sweep, the supervisor, an agent's answer.
 CASES += [f"{seam}=delay2500" for seam in ("core.move.before", "core.move.after",
                                            "core.process.recorded", "core.start.after")]
 

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from sandboxd import IMAGE, IMAGE_BARE, IMAGE_MUSL, Engine
+from sandboxd import IMAGE, IMAGE_BARE, IMAGE_MUSL, PATIENCE, Engine
 
 pytestmark = pytest.mark.quick
 
@@ -41,7 +41,7 @@ def test_an_image_without_a_shell(make_sandbox):
         assert got.json()["exit_code"] in (126, 127) and "/bin/sh" in got.json()["stderr"]
     else:
         assert got.status == 400 and "/bin/sh" in got.json()["error"]
-    got = box.exec("/bin/args", "cat", timeout_ms=1000)
+    got = box.exec("/bin/args", "cat", timeout_ms=int(1000 * PATIENCE))
     assert got["exit_code"] == 0, "no stdin is an empty stdin"
     box.put_file("written", b"data")
     assert box.get_file("written").body == b"data"

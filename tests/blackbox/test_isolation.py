@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from sandboxd import IMAGE, SLOW, Sandbox, new_id, together, until
+from sandboxd import IMAGE, PATIENCE, Sandbox, new_id, together, until
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +224,7 @@ def test_neighbours_are_out_of_reach(daemon, engine, box, neighbour):
         inspect = engine.inspect(neighbour.container)["NetworkSettings"]["Networks"]
         assert [n["IPAddress"] for n in inspect.values()] == [address]
         # The server is there: its own sandbox reaches it at that address.
-        assert scan(neighbour, [[address, 8000], [address, 45678]])["open"] == [
+        assert sorted(scan(neighbour, [[address, 8000], [address, 45678]], 20)["open"]) == [
             [address, 8000], [address, 45678]]
         ports = [*range(1, 1500), 3000, 3306, 5432, 5900, 6379, 8000, 8080, 8443, 9090, 45678]
         got = scan(box, [[address, p] for p in ports], 3)
@@ -266,7 +266,7 @@ def host_addresses():
 def test_the_host_is_out_of_reach(daemon, engine, box):
     """Neither the API nor anything else that listens on the host, at whichever address."""
     listener = socket.create_server(("0.0.0.0", 0))
-    listener.settimeout(0.2)
+    listener.settimeout(10 * PATIENCE)
     canary_port = listener.getsockname()[1]
     try:
         (network,) = engine.networks(daemon.instance)
@@ -277,10 +277,11 @@ def test_the_host_is_out_of_reach(daemon, engine, box):
                  int(daemon.env["SANDBOXED_EDGE_BIND"].rsplit(":", 1)[1])]
         # The canary is there: the host itself reaches it at each address.
         for a in addresses:
-            socket.create_connection((a, canary_port), timeout=2).close()
+            socket.create_connection((a, canary_port), timeout=10 * PATIENCE).close()
             listener.accept()[0].close()
         got = scan(box, [[a, p] for a in sorted(addresses) for p in ports])
         assert got["open"] == [], got
+        listener.settimeout(0.2)
         with pytest.raises(TimeoutError):
             listener.accept()
         inside = scan(box, [["127.0.0.1", daemon.port], ["127.0.0.1", canary_port],
@@ -325,10 +326,10 @@ def test_a_fork_bomb_stays_inside(daemon, make_sandbox, neighbour):
 
     together(bomb, watch)
     most = {"fork": 1, "exec": 1.5, "get": 0.5}
-    assert all(slowest[k] < s * SLOW for k, s in most.items()), slowest
+    assert all(slowest[k] < s * PATIENCE for k, s in most.items()), slowest
     began = time.monotonic()
     bomber.stop()
-    assert time.monotonic() - began < 10 * SLOW
+    assert time.monotonic() - began < 10 * PATIENCE
     assert bomber.exec("echo well")["stdout"] == "well\n"
 
 
@@ -434,7 +435,7 @@ for n in range(300):
         socks.append(s)
     except OSError: s.close()
 print(json.dumps(len(socks)), flush=True)
-time.sleep(1)
+time.sleep(1) # they stay open beside the true agent for a while, instead of closing at once
 """
     fds = daemon.fds()
     before = daemon.rss_kib()

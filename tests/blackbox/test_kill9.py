@@ -182,10 +182,20 @@ def mismatches(daemon):
         for p in place.iterdir():
             if not re.fullmatch(r"[0-9A-Z]{26}|(sha256[-:.])?[0-9a-f]{64}", p.name):
                 out.append(f"left over: {p}")
-    for p in (data / "workspaces").glob("*/**/*"):
-        if re.search(r"\.put-|\.tmp$|sandboxed-", p.name) and p.name != "x.tmp":
-            out.append(f"temporary file: {p}")
+    try:
+        for p in (data / "workspaces").glob("*/**/*"):
+            if re.search(r"\.put-|\.tmp$|sandboxed-", p.name) and p.name != "x.tmp":
+                out.append(f"temporary file: {p}")
+    except FileNotFoundError as e: # what is being removed
+        out.append(f"goes away: {e.filename}")
     return out
+
+
+def settle(daemon, when):
+    try:
+        until(lambda: mismatches(daemon) == [], 10, when)
+    except AssertionError as e:
+        raise AssertionError(f"{e}: {mismatches(daemon)}") from None
 
 
 @pytest.mark.drill
@@ -219,7 +229,7 @@ def test_random_kills_lose_nothing(make_daemon, engine, tmp_path):
         assert (state["Pid"], state["StartedAt"]) == (
             container["State"]["Pid"], container["State"]["StartedAt"])
         d.start(deadline_s=20)
-        until(lambda: mismatches(d) == [], 10, f"seed {seed}, kill {n}: {mismatches(d)}")
+        settle(d, f"seed {seed}, kill {n}")
         problems = [p for w in workers for p in w.failures + w.check()]
         assert problems == [], f"seed {seed}, kill {n}:\n" + "\n".join(problems)
     assert quiet.exec(look)["stdout"] == untouched
@@ -258,8 +268,7 @@ def test_a_kill_during_each_call(make_daemon):
 
             together(lambda: call(method, path, body, headers), kill)
             d.start(deadline_s=20)
-            until(lambda: mismatches(d) == [], 10,
-                  f"{method} {path} at {delay_ms} ms: {mismatches(d)}")
+            settle(d, f"{method} {path} at {delay_ms} ms")
             reply = call(method, path, body, headers)
             if reply.status >= 400:
                 state = d.get(v1)

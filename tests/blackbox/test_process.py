@@ -10,7 +10,7 @@ import threading
 import pytest
 
 import sandboxd
-from sandboxd import SLOW, Daemon, until
+from sandboxd import PATIENCE, SLOW, Daemon, until
 
 pytestmark = pytest.mark.quick
 
@@ -154,7 +154,7 @@ def test_second_term_ends_at_once(own):
         own.process.send_signal(signal.SIGTERM)
         until(lambda: "server.stopping" in own.log())
         own.process.send_signal(signal.SIGTERM)
-        assert own.process.wait(3 * SLOW) != 0
+        assert own.process.wait(3 * PATIENCE) != 0
     own.start()
 
 

@@ -1,6 +1,5 @@
 """Processes that outlive their clients, the connection and the daemon."""
 import re
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -162,6 +161,13 @@ def test_signals_reach_the_group_or_the_tree(box):
     p.signal("TERM", expect=409)
     assert box.exec(f"kill -0 {outside}")["exit_code"] != 0, "what it left behind is ended with it"
 
+    p = Process(box, "bash", "-c", "trap : USR2; setsid bash -c 'trap \"echo far; exit\" USR2; echo up; "
+                     "while :; do sleep 0.05; done' & wait; sleep 606")
+    p.says("up")
+    p.signal("USR2", tree=True)
+    p.says("far")
+    p.remove()
+
     p = Process(box, "bash", "-c", "trap '' TERM HUP; setsid bash -c 'trap \"\" TERM; sleep 602; :' & "
                      "echo up; wait; sleep 603")
     p.says("up")
@@ -190,6 +196,7 @@ def test_stdin_later_and_its_end(box):
     p.feed(b"x", expect=409)
     closed = Process(box, "sleep", "600")
     assert "stdin is closed" in closed.feed(b"x", expect=409).text
+    closed.feed(b"", eof=True) # closing it twice is fine
     closed.remove()
     p = Process(box, "bash", "-c", "read a; echo got $a; sleep 600", stdin=True)
     p.feed(b"x\n", eof=True)
@@ -210,10 +217,11 @@ def test_feeders_take_turns(box):
 
 def test_terminals(box):
     p = Process(box, "bash", "--norc", pty={"cols": 91, "rows": 33})
-    p.feed(b"stty size; tty >/dev/null && echo is-a-$((1+0))tty; echo $TERM\n")
+    p.feed(b"PS1='re''ady> '; stty size; tty >/dev/null && echo is-a-$((1+0))tty; echo $TERM\n")
     p.says("33 91")
     p.says("is-a-1tty")
     p.says("xterm-256color")
+    p.says("ready> ") # on its way to a prompt readline may set the old size again
     p.resize(120, 40)
     p.feed(b"stty size\n")
     p.says("40 120")
@@ -223,6 +231,8 @@ def test_terminals(box):
     until(lambda: box.exec("pgrep", "-f", "^sleep 604")["exit_code"] == 1, 10, "Ctrl-C ends it")
     p.feed(b"echo af''ter\n")
     p.says("after")
+    # Before the prompt it would not be the shell's: what the terminal keeps of it is a NUL.
+    until(lambda: "ready> " in p.output().decode().rpartition("after\r\n")[2], what="a prompt")
     p.feed(b"", eof=True) # types the end of file: the shell leaves
     assert p.ended()["exit_code"] == 0 and p.get()["pty"]
     plain = Process(box, "sleep", "600")
@@ -351,6 +361,27 @@ def test_nothing_is_lost_to_a_slow_follower_in_the_ring(box):
     assert text == "".join(f"line {i}\n" for i in range(1, 20001))
 
 
+def test_a_process_waits_for_a_reader_that_holds(box):
+    """Far more than is kept, and a reader that comes late and pauses: all of it arrives."""
+    size = 40 * KEEP
+    p = Process(box, "sh", "-c", f"head -c {size} /dev/zero; echo end", hold=True)
+    got = b""
+    with p.client.stream("GET", f"{p.url}/output?follow=true&hold=true") as s:
+        assert s.status == 200 and "X-Lost-Bytes" not in s.headers
+        got = s.read(65536)
+        until(lambda: p.get()["bytes"] > len(got), what="it writes on")
+        assert p.get()["status"] == "running", "it waits"
+        got += s.read()
+    assert got == bytes(size) + b"end\n" and p.ended()["exit_code"] == 0
+
+
+def test_a_reader_that_never_comes_is_not_waited_for(make_daemon):
+    box = Sandbox.create(make_daemon(SANDBOXD_REAP_INTERVAL="1h"))  # it is no reaper's business
+    p = Process(box, "sh", "-c", f"head -c {4 * KEEP} /dev/zero", hold=True)
+    assert p.ended(30)["bytes"] == 4 * KEEP
+    box.purge()
+
+
 def test_many_small_writes_are_read_quickly(box):
     """Each write in a record of its own: reading them all is no matter of squares."""
     p = Process(box, "python3", "-uc",
@@ -408,13 +439,18 @@ def test_status_and_output_stay_after_end_stop_and_daemon(make_daemon):
 def test_a_process_goes_on_while_the_daemon_is_away(make_daemon, hard):
     d = make_daemon()
     box = Sandbox.create(d)
-    script = "for i in $(seq 0 99999); do echo $i; read -t 0.01 x && break; done; exit 4"
+    script = "for i in $(seq 0 99999); do echo $i; echo $i > ~/at; read -t 0.01 x && break; done; exit 4"
     p = Process(box, "bash", "-c", script, stdin=True)
-    q = Process(box, "bash", "-c", "echo first; sleep 1; echo last; exit 6")
+    q = Process(box, "bash", "-c", "echo first; sleep 1; echo last; touch ~/last; exit 6")
     p.says("20")
     q.says("first")
     d.kill9() if hard else d.stop()
-    time.sleep(1.5) # it works on; q ends meanwhile
+
+    def at(): # the file may be empty for a moment
+        return int((box.workspace / "at").read_text() or 0)
+
+    away = until(at)
+    until(lambda: at() > away + 50 and (box.workspace / "last").exists(), what="both work on")
     d.start()
     end = q.ended()
     assert (end["status"], end["exit_code"]) == ("exited", 6) and q.output() == b"first\nlast\n"
@@ -423,7 +459,7 @@ def test_a_process_goes_on_while_the_daemon_is_away(make_daemon, hard):
     p.feed(b"stop\n")
     assert p.ended()["exit_code"] == 4
     lines = p.output().decode().split("\n")[:-1]
-    assert lines == [str(i) for i in range(len(lines))] and len(lines) > 80
+    assert lines == [str(i) for i in range(len(lines))] and len(lines) > away + 50
     assert p.get()["bytes"] == len(p.output())
 
 
@@ -501,6 +537,13 @@ def test_fifty_at_once_each_with_its_own_output(make_sandbox):
         for i, (p, text, code) in enumerate(pool.map(one, range(50))):
             assert code == i and text == "".join(f"{i}-{k}\n" for k in range(1, 201))
             assert p.output().decode() == text
+
+
+def test_one_that_ends_on_its_last_line_has_taken_it(box):
+    for _ in range(60):
+        p = Process(box, "head", "-c", "1", stdin=True)
+        p.feed(b"x", eof=True)
+        assert p.ended()["exit_code"] == 0 and p.output() == b"x"
 
 
 def test_followers_of_one_process_all_see_all(box):

@@ -7,7 +7,7 @@ import time
 import pytest
 
 import engine_proxy as faults
-from sandboxd import DATA_PREFIX, SLOW, Daemon, Sandbox, list_all, new_id, together, until
+from sandboxd import DATA_PREFIX, PATIENCE, Daemon, Sandbox, list_all, new_id, together, until
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +25,8 @@ def running(box):
     assert box.exec("cat ~/kept")["stdout"] == "kept\n"
 
 
-def noticed(box, status="stopped", seconds=1.0):
-    """Row and engine agree soon after a change by hand."""
+def noticed(box, status="stopped", seconds=2.5):
+    """Row and engine agree soon after a change by hand: before a sweep would find it."""
     until(lambda: box.status == status, seconds, f"{status} (is {box.status})")
 
 
@@ -147,6 +147,7 @@ def test_what_happened_while_the_daemon_was_away(make_daemon, engine):
     boxes["stopped"].stop()
     d.kill9()
     engine.kill(containers["killed"])
+    until(lambda: not engine.inspect(containers["killed"])["State"]["Running"], what="it is killed")
     engine.remove(containers["removed"])
     orphan_id = new_id()
     orphan = engine.create(f"s-{orphan_id.lower()}", {
@@ -202,7 +203,7 @@ def test_engine_away_is_said_within_two_seconds_and_ends_by_itself(engine_proxy,
     ]:
         began = time.monotonic()
         reply = d.call(method, path, body)
-        assert time.monotonic() - began < 2 * SLOW, path
+        assert time.monotonic() - began < 2 * PATIENCE, path
         assert reply.status == 503 and int(reply.headers["Retry-After"]) >= 1, (path, reply)
         error = reply.json()["error"]
         message = error["message"] if isinstance(error, dict) else error
@@ -252,7 +253,7 @@ def test_an_engine_that_hangs(engine_proxy, make_daemon):
     engine_proxy.on(".*", faults.hang)
     began = time.monotonic()
     reply = d.post("/v1/sandboxes", {})
-    assert reply.status in (503, 504) and time.monotonic() - began < 3 * SLOW, reply
+    assert reply.status in (503, 504) and time.monotonic() - began < 3 * PATIENCE, reply
     assert d.get("/healthz").status == 200
     engine_proxy.clear()
     until(lambda: d.get("/readyz").status == 200, 10, "ready again")
@@ -348,6 +349,23 @@ def test_an_event_stream_that_breaks_is_followed_again(engine_proxy, make_daemon
         box.start()
     engine.kill(box.container)
     noticed(box)
+
+
+def test_killed_while_it_starts_the_caller_hears_why(engine_proxy, make_daemon, engine):
+    d = make_daemon(DOCKER_HOST=engine_proxy.docker_host)
+    box = Sandbox.create(d)
+    box.stop()
+
+    def kill_then_answer(x):
+        reply = x.forward()
+        engine.kill(box.container)
+        x.send(reply)
+    engine_proxy.on("POST .*/start", kill_then_answer, times=1)
+    r = box.start(expect=503)
+    assert r.code == "sandbox_unavailable", "waiting for its agent to the end would be a timeout"
+    assert "it ended while it started: the container ended with exit code 137" in r.text
+    assert "exit code 137" in box.get()["error"]["message"]
+    assert box.start().json()["status"] == "running"
 
 
 @pytest.mark.concurrent

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from sandboxd import SLOW, Raw, Sandbox, together, until
+from sandboxd import PATIENCE, SLOW, Raw, Sandbox, together, until
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_term_leaves_sandboxes_running(own, engine):
     before = engine.inspect(container)["State"]
     began = time.monotonic()
     assert own.stop() == 0
-    assert time.monotonic() - began < 3 * SLOW, "nothing was under way: no reason to wait"
+    assert time.monotonic() - began < 3 * PATIENCE, "nothing was under way: no reason to wait"
     after = engine.inspect(container)["State"]
     assert (after["Pid"], after["StartedAt"], after["Running"]) == (
         before["Pid"], before["StartedAt"], True)
@@ -40,8 +40,9 @@ def test_term_leaves_sandboxes_running(own, engine):
 
 
 @pytest.mark.concurrent
-def test_what_is_under_way_is_answered(own):
+def test_what_is_under_way_is_answered(make_daemon):
     """A short command ends with its own reply; a long one with an error, not with silence."""
+    own = make_daemon(SANDBOXD_SHUTDOWN_GRACE="8s")
     box = Sandbox.create(own)
     replies = {}
 
@@ -49,7 +50,8 @@ def test_what_is_under_way_is_answered(own):
         replies[name] = own.client().post(f"/sandbox/{box.id}/exec", {"cmd": cmd})
 
     threads = [threading.Thread(target=call, args=a) for a in [
-        ("short", "touch ~/short; sleep 1; echo done"), ("long", "touch ~/long; sleep 4000.2")]]
+        ("short", "touch ~/short; until [ -e ~/go ]; do sleep 0.05; done; echo done"),
+        ("long", "touch ~/long; sleep 4000.2")]]
     for t in threads:
         t.start()
     until(lambda: (box.workspace / "short").exists() and (box.workspace / "long").exists(), 10,
@@ -57,8 +59,10 @@ def test_what_is_under_way_is_answered(own):
     began = time.monotonic()
     own.process.send_signal(signal.SIGTERM)
     own.expect_exit = True
+    until(lambda: "server.stopping" in own.log(), what="it was heard")
+    (box.workspace / "go").touch()
     assert own.process.wait(30 * SLOW) == 0
-    assert time.monotonic() - began < 8 * SLOW
+    assert time.monotonic() - began < 8 * PATIENCE
     for t in threads:
         t.join(10)
     assert replies["short"].status == 200 and replies["short"].json()["stdout"] == "done\n"
@@ -142,7 +146,7 @@ def test_a_second_term_ends_it_at_once(make_daemon):
     began = time.monotonic()
     d.process.send_signal(signal.SIGTERM)
     d.process.wait(10 * SLOW)
-    assert time.monotonic() - began < 2 * SLOW
+    assert time.monotonic() - began < 2 * PATIENCE
     t.join(10)
     d.start()
     assert box.exec(f"ps -o args= -p {pid}")["stdout"].strip() == "sleep 4000.5"
@@ -202,3 +206,73 @@ def test_term_under_load_loses_no_answered_request(own):
         assert (app / f"w{n}/{i}").read_text() == f"{n}.{i}"
     assert not [p for p in app.rglob("*") if p.is_file() and not p.name.isdigit()
                 and p.name != "README.txt"]
+
+
+COUNTER = ["bash", "-c", "for i in $(seq 0 99999); do echo $i; read -t 0.01 x && break; done; exit 4"]
+
+
+@pytest.mark.concurrent
+def test_followers_do_not_hold_up_the_end(make_daemon):
+    """What they follow goes on without them, and so do they, later: the grace is not theirs."""
+    d = make_daemon(SANDBOXD_SHUTDOWN_GRACE="5m")
+    box = Sandbox.create(d, services=[{"name": "busy", "cmd": "while :; do echo on; sleep 0.01; done"}])
+    client, processes = box.client, f"{box.v1}/processes"
+    counter = {"cmd": COUNTER, "stdin": True}
+    p = processes + "/" + client.post(processes, counter, expect=201).json()["id"]
+    client.post(processes, {"cmd": ["bash", "-c", "while :; do touch f$((i++ % 9)); sleep 0.01; done"]}, expect=201)
+    sse, lines = {"Accept": "text/event-stream"}, {"Accept": "application/x-ndjson"}
+    streams = [client.stream("GET", f"{p}/output?follow=true", headers=sse),
+               client.stream("GET", f"{p}/output?follow=true", headers=lines),
+               client.stream("POST", processes, counter, headers=sse),
+               client.stream("GET", f"{box.v1}/services/busy/logs?follow=true", headers=sse),
+               client.stream("GET", f"{box.v1}/files/watch?path=.", headers=sse)]
+    plain = client.stream("GET", f"{p}/output?follow=true")
+    last = {}
+
+    def read(n):
+        events = (e["type"] for e in streams[n].ndjson()) if n == 1 else (e for e, _ in streams[n].sse())
+        try:
+            for last[n] in events:
+                pass
+        except http.client.IncompleteRead: # after its last word
+            pass
+
+    def read_plain():
+        with pytest.raises(http.client.IncompleteRead): # it is not whole, and that can be seen
+            plain.read()
+
+    def end():
+        until(lambda: len(last) == len(streams), 20, "each follows something")
+        d.expect_exit = True
+        d.process.send_signal(signal.SIGTERM)
+        assert d.process.wait(25 * SLOW) == 0, "long before the grace is over"
+
+    together(*[lambda n=n: read(n) for n in range(len(streams))], read_plain, end)
+    assert last == dict.fromkeys(range(len(streams)), "error")
+    for s in [*streams, plain]:
+        s.close()
+    d.start()
+    so_far = len(client.get(f"{p}/output", expect=200).body)
+    until(lambda: len(client.get(f"{p}/output", expect=200).body) > so_far, 10, "it goes on")
+    client.post(f"{p}/stdin", raw=b"stop\n", expect=200)
+    until(lambda: client.get(p).json()["exit_code"] == 4, 10, "its end")
+    told = client.get(f"{p}/output", expect=200).text.split("\n")[:-1]
+    assert told == [str(i) for i in range(len(told))]
+
+
+@pytest.mark.concurrent
+def test_a_follower_that_reads_nothing_does_not_either(make_daemon):
+    d = make_daemon(SANDBOXD_SHUTDOWN_GRACE="5m")
+    box = Sandbox.create(d)
+    cmd = ["sh", "-c", "head -c 900000 /dev/zero; touch ~/said; exec sleep 4000.7"]
+    p = box.client.post(f"{box.v1}/processes", {"cmd": cmd}, expect=201).json()["id"]
+    until((box.workspace / "said").exists, 10, "all is said")
+    with Raw(d.port, 10) as idle:
+        idle.send(f"GET {box.v1}/processes/{p}/output?follow=true HTTP/1.1\nHost: localhost\n\n")
+        assert idle.sock.recv(1) == b"H", "its answer has begun"
+        d.expect_exit = True
+        d.process.send_signal(signal.SIGTERM)
+        assert d.process.wait(25 * SLOW) == 0, "long before the grace is over"
+    d.start()
+    assert box.client.get(f"{box.v1}/processes/{p}").json()["status"] == "running"
+    until(lambda: box.client.get(f"{box.v1}/processes/{p}/output").body == bytes(900000), 10, "all of it")

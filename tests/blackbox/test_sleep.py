@@ -45,6 +45,11 @@ def becomes(box, status, seconds=6.0):
         raise AssertionError(f"{e}: {box.status}, {why(box)}") from None
 
 
+def tells(box, why_asleep):
+    """The cause is noted just after the state."""
+    until(lambda: why(box)["asleep_because"] == why_asleep, 5, why_asleep)
+
+
 def preview(daemon, box, port=3000):
     """One request to a preview, through the edge."""
     host, edge_port = daemon.env["SANDBOXED_EDGE_BIND"].split(":")
@@ -67,7 +72,7 @@ def start_process(box, *cmd, **fields):
 
 @pytest.mark.quick
 def test_idle_sandboxes_sleep_as_their_policy_says_and_wake(make):
-    sleeper = make(idle_timeout_s=1)
+    sleeper = make(idle_timeout_s=4)
     freezer = make(idle_policy="pause", idle_timeout_s=1, stop_timeout_s=3600)
     thrower = make(idle_policy="pause", idle_timeout_s=1, stop_timeout_s=1)
     stayer = make(idle_policy="always_on", idle_timeout_s=1)
@@ -76,22 +81,25 @@ def test_idle_sandboxes_sleep_as_their_policy_says_and_wake(make):
     assert why(stayer)["sleeps_in_ms"] is None
     freezer.exec("echo kept > /tmp/memory")
 
-    becomes(sleeper, "stopped")
-    assert why(sleeper)["asleep_because"] == "idle"
+    becomes(sleeper, "stopped", 10)
+    tells(sleeper, "idle")
     assert why(sleeper)["awake_because"] is None
     becomes(freezer, "paused")
-    assert why(freezer)["asleep_because"] == "idle"
+    tells(freezer, "idle")
     becomes(thrower, "stopped", 8)
-    assert why(thrower)["asleep_because"] == "frozen for long"
+    tells(thrower, "frozen for long")
     assert freezer.status == "paused" and stayer.status == "running"
 
     assert sleeper.exec("echo up")["stdout"] == "up\n"
-    assert freezer.exec("cat /tmp/memory")["stdout"] == "kept\n", "a thaw keeps memory"
     seen = why(sleeper)
-    assert seen["status"] == "running" and 0 <= seen["sleeps_in_ms"] <= 1000
+    assert seen["status"] == "running" and 0 <= seen["sleeps_in_ms"] <= 4000
+    assert freezer.exec("cat /tmp/memory")["stdout"] == "kept\n", "a thaw keeps memory"
     assert seen["deaths"] == 0
     last = seen["last_start"]
-    assert last["total_ms"] >= last["engine_ms"] > 0 and last["total_ms"] >= last["agent_ms"]
+    assert last["total_ms"] >= last["engine_ms"] > 0
+    assert last["total_ms"] >= sum(ms for phase, ms in last.items() if phase != "total_ms")
+    thaw = why(freezer)["last_start"]
+    assert thaw["total_ms"] == thaw["engine_ms"] > 0 == thaw["workspace_ms"] == thaw["agent_ms"], "a wake, too"
 
 
 def test_work_keeps_awake_whatever_its_kind_and_its_end_starts_the_clock(make):
@@ -114,7 +122,7 @@ def test_work_keeps_awake_whatever_its_kind_and_its_end_starts_the_clock(make):
     for (box, reason), other in zip(reasons, (command2, process2, cpu2, kept2)):
         assert box.status == other.status == "running", reason
         assert why(box)["awake_because"] == why(other)["awake_because"] == reason
-    assert why(command)["execs"] == 1 and why(cpu)["cpu_milli"] >= 50
+    assert why(command)["execs"] == 1 and why(cpu)["cpu_milli"] >= 10
 
     for s in streams:
         s.close()
@@ -154,25 +162,26 @@ def test_a_busy_sandbox_survives_a_restart_of_the_daemon(make_daemon):
 
 def test_freezing_by_the_api_counts_from_the_freeze(make):
     """idle_timeout_s plays no part for who was frozen on purpose."""
-    box = make(idle_timeout_s=3600, stop_timeout_s=2)
+    box = make(idle_timeout_s=3600, stop_timeout_s=5)
     assert pause(box).json()["status"] == "paused"
     assert pause(box).json()["status"] == "paused", "frozen already is success"
     assert why(box)["asleep_because"] == "somebody froze it through the API"
     assert box.client.get(f"/sandbox/{box.id}").json()["row"]["status"] == "running"
     becomes(box, "stopped")
-    assert why(box)["asleep_because"] == "frozen for long"
+    tells(box, "frozen for long")
     pause(box, expect=409)
 
 
 def test_frozen_with_a_command_under_way_it_is_not_thrown_away(make):
     box = make(idle_timeout_s=1, stop_timeout_s=1)
-    with box.exec_stream("sh", "-c", "echo one; sleep 2; echo two") as s:
+    with box.exec_stream("sh", "-c", "echo one; until [ -e /tmp/go ]; do sleep 0.05; done; echo two") as s:
         events = s.sse()
         assert next(events)[0] == "started" and next(events)[1]["data"] == "one\n"
         pause(box)
         time.sleep(ENOUGH_S)
         assert box.status == "paused"
         box.start()
+        box.exec("touch /tmp/go")
         assert next(events)[1]["data"] == "two\n"
         assert next(events)[1]["exit_code"] == 0
 
@@ -183,7 +192,7 @@ def test_by_hand_through_the_engine(make, engine):
     container = box.container
     engine.pause(container)
     becomes(box, "paused", 3)
-    assert why(box)["asleep_because"] == "frozen by hand, outside of the API"
+    tells(box, "frozen by hand, outside of the API")
     engine.unpause(container)
     becomes(box, "running", 3)
     assert why(box)["asleep_because"] is None
@@ -194,9 +203,16 @@ def test_by_hand_through_the_engine(make, engine):
     becomes(box, "paused", 3)
     engine.kill(container) # the Engine thaws it for that
     becomes(box, "stopped", 3)
-    assert why(box)["asleep_because"].startswith("the container ended with exit code")
-    assert why(box)["deaths"] == 1
+    by_hand = "the container ended with exit code {}: by hand, outside of the API"
+    assert why(box)["asleep_because"] == by_hand.format(137)
+    until(lambda: why(box)["deaths"] == 1, 5, "its death is counted")
     assert box.exec("echo up")["stdout"] == "up\n"
+    # One that was out of memory some time ago, and is ended by hand now, did not die of it.
+    assert box.exec("python3 -c 'bytearray(3 << 30)'")["exit_code"] != 0
+    engine.stop(box.container, grace_s=30) # as long as it takes: its end must be its own
+    becomes(box, "stopped", 5)
+    assert why(box)["asleep_because"] == by_hand.format(0)
+    box.start()
     box.stop()
     assert why(box)["asleep_because"] == "somebody stopped it through the API"
 
@@ -220,6 +236,7 @@ def test_awake_and_asleep_survive_the_daemon(make_daemon):
     assert (frozen.status, stopped.status, running.status) == ("paused", "stopped", "running")
     for box in (frozen, stopped):
         assert why(box)["asleep_because"] == "it was asleep when the daemon started"
+        assert why(box)["last_start"] is None
     assert frozen.exec("cat /tmp/memory")["stdout"] == "kept\n"
 
 
@@ -228,15 +245,17 @@ def test_awake_and_asleep_survive_the_daemon(make_daemon):
 
 def test_a_crash_loop_says_so_and_the_api_ends_it(make, engine, fast):
     box = make()
+    assert why(box)["last_death"] is None
     for death in range(1, 5):
         engine.kill(box.container)
         becomes(box, "stopped")
-        assert why(box)["deaths"] == death
+        until(lambda: why(box)["deaths"] == death, 5, "its death is counted")
         assert "137" in why(box)["asleep_because"]
         if death < 4:
             status, text = preview(fast, box)
             assert status == 502, text # it is awake; nobody listens
             assert box.status == "running"
+            assert "137" in why(box)["last_death"]["reason"], "told while it is awake, too"
     status, text = preview(fast, box)
     assert status == 503 and "crash loop" in text and box.status == "stopped"
     assert box.start().json()["status"] == "running"
@@ -299,27 +318,28 @@ def test_under_pressure_the_longest_idle_goes_first_and_never_one_with_work(make
     d.stop()
     d.env["SANDBOXD_REAP_INTERVAL"] = "2s"
     d.start()
-    order = []
-
-    def all_asleep():
-        order.extend(b for b in (*boxes, frozen) if b not in order and b.status == "stopped")
-        return len(order) == 3
-    until(all_asleep, 20, "all of them")
-    assert order.index(boxes[0]) < order.index(boxes[1])
-    for b in order:
-        assert why(b)["asleep_because"] == "memory pressure"
+    asleep = (*boxes, frozen)
+    until(lambda: all(b.status == "stopped" for b in asleep), 20, "all of them")
+    assert boxes[0].get()["stopped_at"] < boxes[1].get()["stopped_at"]
+    for b in asleep:
+        tells(b, "memory pressure")
     until(lambda: d.log().count("sandbox.asleep") >= 3, 5)
     assert busy.status == "running" and always.status == "running"
     assert busy.exec("echo still")["stdout"] == "still\n"
 
 
-def test_emergencies_take_idle_always_on_ones_too(make_daemon):
+def test_emergencies_take_all_that_are_idle(make_daemon):
     d = make_daemon(SANDBOXD_MEM_HEADROOM_PCT=100, SANDBOXD_MEM_REFUSE_WAKES_PCT=0,
-                    SANDBOXD_MEM_EMERGENCY_PCT=100, SANDBOXD_REAP_INTERVAL="200ms")
-    busy, always = (Sandbox.create(d, idle_policy="always_on") for _ in "12")
+                    SANDBOXD_MEM_EMERGENCY_PCT=100, SANDBOXD_REAP_INTERVAL="1h")
+    busy, always, kept = (Sandbox.create(d, idle_policy="always_on") for _ in "123")
+    kept.client.post(kept.v1 + "/keepalive", expect=200)
+    d.stop()
+    d.env["SANDBOXD_REAP_INTERVAL"] = "200ms"
+    d.start()
     with busy.exec_stream("sleep", "600"):
-        becomes(always, "stopped", 10)
-        assert why(always)["asleep_because"] == "memory emergency"
+        for box in (always, kept):
+            becomes(box, "stopped", 10)
+            tells(box, "memory emergency")
         assert busy.status == "running"
 
 

@@ -1,20 +1,19 @@
 """The terminal over WebSocket: real shells and full-screen programs behind a real terminal emulator, detaching and
 attaching, several viewers, peers that break the rules."""
 import json
+import sqlite3
 import time
 
 import pytest
 
-from sandboxd import Client, until
+from sandboxd import PATIENCE, Client, Sandbox, until
 from websocket import BINARY, CLOSE, PING, PONG, TEXT, Refused, WebSocket
-
-pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture(scope="module")
 def box(request):
     import sandboxd
-    d = sandboxd.Daemon(SANDBOXD_TERMINAL_IDLE="4s", SANDBOXD_REAP_INTERVAL="200ms")
+    d = sandboxd.Daemon()
     try:
         d.start()
         b = sandboxd.Sandbox.create(d)
@@ -37,17 +36,24 @@ def first_note(ws):
 
 def test_a_shell_with_its_size_and_exit_status(box):
     with open_terminal(box, cols=101, rows=31) as ws:
-        assert set(first_note(ws)["attached"]) == {"process"}
-        ws.type("stty size; tty; echo $TERM; id -un\n")
-        out = ws.until("sandbox\r\n")
-        assert b"31 101" in out and b"/dev/pts/" in out and b"xterm-256color" in out
+        attached = first_note(ws)["attached"]
+        assert set(attached) == {"process"}
+        ws.type("PS1='re''ady> '; stty size; tty; echo $TERM; id -un\n")
+        out = ws.until("ready> ") # on its way to a prompt readline may set the old size again
+        assert b"31 101" in out and b"/dev/pts/" in out and b"xterm-256color" in out and b"\nsandbox\r\n" in out
         ws.resize(77, 22)
         ws.type("stty size\n")
         ws.until("22 77")
         ws.type("exit 7\n")
         with pytest.raises(EOFError):
             ws.until("never")
-        assert ws.notes[-1]["exit"]["exit_code"] == 7 and ws.notes[-1]["exit"]["status"] == "exited"
+        end = ws.notes[-1]["exit"]
+        assert end == {**attached, "exit_code": 7, "status": "exited"}
+    with open_terminal(box) as ws:
+        ws.type("kill -9 $$\n")
+        with pytest.raises(EOFError):
+            ws.until("never")
+        assert ws.notes[-1]["exit"]["signal"] == "SIGKILL" # named as everywhere else
 
 
 def test_interrupt_and_job_control(box):
@@ -82,35 +88,77 @@ def test_utf8_and_large_pastes(box):
         ws.until(hashlib.sha256(payload).hexdigest())
 
 
+class Screen:
+    """A terminal emulator behind a WebSocket: what a person would see."""
+
+    def __init__(self, ws, cols, rows):
+        pyte = pytest.importorskip("pyte")
+        self.ws, self.screen = ws, pyte.Screen(cols, rows)
+        self.stream = pyte.ByteStream(self.screen)
+
+    def shows(self, text, row=None, seconds=20):
+        """The rows, once one of them, or that one, holds the text."""
+        end = time.monotonic() + seconds * PATIENCE
+        while not any(text in line for line in self.rows(row)):
+            try:
+                op, data = self.ws.recv(max(0.01, end - time.monotonic()))
+            except TimeoutError:
+                raise AssertionError("\n".join(self.screen.display)) from None
+            if op == BINARY:
+                self.stream.feed(data)
+        return self.screen.display
+
+    def rows(self, row):
+        return self.screen.display if row is None else [self.screen.display[row]]
+
+    def resize(self, cols, rows):
+        self.screen.resize(rows, cols)
+        self.ws.resize(cols, rows)
+
+
 def test_a_full_screen_program(box):
-    pyte = pytest.importorskip("pyte")
-    screen = pyte.Screen(80, 24)
-    stream = pyte.ByteStream(screen)
     program = ("import curses\ndef main(s):\n s.addstr(5, 10, 'HELLO-BOX'); s.refresh()\n"
                " while True:\n  c = s.getch()\n  if c == ord('q'): break\n"
                "  if c == curses.KEY_RESIZE: s.clear(); s.addstr(0, 0, '%dx%d' % s.getmaxyx()[::-1]); s.refresh()\n"
                "  else: s.addstr(7, 10, 'KEY-' + chr(c)); s.refresh()\ncurses.wrapper(main)\n")
     box.daemon.put(f"/v1/sandboxes/{box.id}/files?path=full.py", raw=program.encode(), expect=200)
-
-    def shows(ws, text):
-        end = time.monotonic() + 20
-        while not any(text in row for row in screen.display):
-            op, data = ws.recv(max(0.01, end - time.monotonic()))
-            if op == BINARY:
-                stream.feed(data)
-        return True
-
     with open_terminal(box, cols=80, rows=24) as ws:
+        screen = Screen(ws, 80, 24)
         ws.type("python3 app/full.py\n")
-        assert shows(ws, "HELLO-BOX") and "HELLO-BOX" in screen.display[5]
+        assert "HELLO-BOX" in screen.shows("HELLO-BOX")[5]
         ws.type("k")
-        assert shows(ws, "KEY-k")
-        screen.resize(30, 90)
-        ws.resize(90, 30)
-        assert shows(ws, "90x30")
+        screen.shows("KEY-k")
+        screen.resize(90, 30)
+        ws.type("k") # curses may have looked for the signal just before it began to read
+        screen.shows("90x30")
         ws.type("q")
         ws.type("echo back-$((40+2))\n")
-        assert shows(ws, "back-42")
+        screen.shows("back-42")
+
+
+def test_vim_and_top(box):
+    with open_terminal(box, cols=80, rows=24) as ws:
+        screen = Screen(ws, 80, 24)
+        ws.type("cd app; export TERM=linux\n") # which is what the emulator speaks
+        ws.type("vim.tiny -u NONE -N --cmd 'set enc=utf-8 laststatus=2' note.txt\n")
+        assert "note.txt" in screen.shows("[New]", row=23)[23]
+        ws.type("igrüße 木 an")
+        screen.shows("grüße 木")
+        ws.type("\x1b") # not Ctrl-C, which drops what is typed ahead
+        screen.resize(60, 40)
+        screen.shows("note.txt", row=38)
+        ws.type(":1s/an/alle/\n:set number\n")
+        assert screen.shows("  1 grüße 木 alle", row=0)[37][0] == "~"
+        ws.type(":wq\n")
+        screen.shows("app$") # it drops what is typed ahead
+        ws.type("cat note.txt; echo do''ne; top; echo le''ft\n")
+        screen.shows("PID USER")
+        ws.type("\x03")
+        screen.shows("left") # top drops it, too
+        ws.type("clear; echo back-$((40+2))\n")
+        screen.shows("back-42")
+    written = box.daemon.get(f"/v1/sandboxes/{box.id}/files/content?path=note.txt", expect=200).body
+    assert written == "grüße 木 alle\n".encode()
 
 
 def test_detach_attach_and_two_viewers(box):
@@ -130,18 +178,92 @@ def test_detach_attach_and_two_viewers(box):
     assert p["status"] == "exited" and p["pty"] is True
 
 
-def test_a_terminal_nobody_looks_at_is_ended(box):
+def status(box, process):
+    return box.daemon.get(f"/v1/sandboxes/{box.id}/processes/{process}", expect=200).json()["status"]
+
+
+def audit(box, process):
+    """(action, why) of the terminals of a process, in order."""
+    con = sqlite3.connect(f"file:{box.daemon.data_dir}/state/sandboxd.db?mode=ro", uri=True)
+    try:
+        rows = con.execute("SELECT tenant, actor, action, detail FROM audit WHERE target = ? AND "
+                           "action LIKE 'terminal.%' ORDER BY number", (box.id,)).fetchall()
+    finally:
+        con.close()
+    out = []
+    for tenant, actor, action, detail in rows:
+        detail = json.loads(detail)
+        assert (tenant, actor, detail["remote"]) == ("local", "local", "127.0.0.1")
+        if detail["process"] == process:
+            out.append((action, detail["why"]))
+    return out
+
+
+def test_what_is_silent_or_alone_is_ended(make_daemon):
+    d = make_daemon(SANDBOXD_TERMINAL_IDLE="2s", SANDBOXD_REAP_INTERVAL="200ms")
+    box = Sandbox.create(d)
+    with open_terminal(box) as alone:
+        left = first_note(alone)["attached"]["process"]
+    with open_terminal(box) as silent, open_terminal(box) as busy:
+        process = first_note(silent)["attached"]["process"]
+        watched = first_note(busy)["attached"]["process"]
+        busy.type("while :; do echo tick; sleep 0.3; done\n")
+        assert silent.closed() == 1000
+        until(lambda: status(box, process) != "running", 20, "its process ends a little later")
+        until(lambda: status(box, left) != "running", 20, "nobody came back")
+        busy.until("tick") # shown all the time, so it stays
+        assert status(box, watched) == "running"
+    assert audit(box, process) == [("terminal.open", None), ("terminal.detach", "idle")]
+    assert audit(box, left) == [("terminal.open", None), ("terminal.detach", "left")]
+
+
+def flood(ws, wanted):
+    """Reads up to `wanted`: (bytes, what it was told to have missed)."""
+    got, lost, tail, end = 0, 0, b"", time.monotonic() + 60 * PATIENCE
+    while wanted not in tail:
+        assert time.monotonic() < end
+        op, data = ws.recv()
+        if op == BINARY:
+            got, tail = got + len(data), tail[-100:] + data
+        elif op == TEXT:
+            lost += json.loads(data).get("truncated", {}).get("lost_bytes", 0)
+    return got, lost
+
+
+FLOOD = "head -c 20000000 /dev/zero | tr '\\0' x; echo; echo EN''D\n"
+
+
+def test_a_slow_viewer_misses_something_and_holds_up_nobody(box):
     with open_terminal(box) as ws:
         process = first_note(ws)["attached"]["process"]
-    until(lambda: box.daemon.get(f"/v1/sandboxes/{box.id}/processes/{process}").json()["status"] != "running",
-          deadline_s=30, what="the idle cap")
-    with open_terminal(box) as ws: # a watched one stays
+        with open_terminal(box, process=process) as slow:
+            first_note(slow)
+            before = box.daemon.rss_kib()
+            ws.type(FLOOD)
+            got, lost = flood(ws, b"END\r\n")
+            assert got + lost > 20_000_000
+            assert box.daemon.rss_kib() - before < box.daemon.rss_slack(8 * 1024)
+            behind, missed = flood(slow, b"END\r\n")
+            assert missed > 5_000_000 and behind + missed > 20_000_000
+            slow.type("exit\n")
+            assert ws.closed() == 1000
+    until(lambda: len(audit(box, process)) == 4)
+    assert audit(box, process)[:2] == [("terminal.open", None), ("terminal.attach", None)]
+    assert {w for _, w in audit(box, process)[2:]} == {"exit"}
+
+
+def test_a_viewer_that_takes_nothing_is_cut(make_daemon):
+    d = make_daemon(SANDBOXD_PEER_STALL="2s") # whoever reads may be slow, too
+    box = Sandbox.create(d)
+    with open_terminal(box) as ws:
         process = first_note(ws)["attached"]["process"]
-        until(lambda: time.monotonic(), what="now")
-        begun = time.monotonic()
-        until(lambda: time.monotonic() - begun > 6, deadline_s=20, what="longer than the cap")
-        ws.type("echo still-$((3+3))\n")
-        ws.until("still-6")
+        with open_terminal(box, process=process) as deaf:
+            ws.type(FLOOD)
+            flood(ws, b"END\r\n")
+            until(lambda: ("terminal.detach", "stalled") in audit(box, process), 20, "it is cut")
+            assert deaf.closed() is None
+        ws.type("echo go''es on\n")
+        ws.until("goes on")
 
 
 def test_it_survives_the_daemon(box):

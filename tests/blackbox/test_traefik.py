@@ -168,7 +168,7 @@ def ask(daemon, method, path, body=None, headers=None):
     try:
         try:
             return c.ask(method, path, body, headers)
-        except BrokenPipeError: # refused while we were still talking
+        except (BrokenPipeError, ConnectionResetError): # refused while we were still talking
             r = c.response_class(c.sock, method=method)
             r.begin()
             return sandboxd.Reply(r.status, r.headers, r.read())
@@ -358,7 +358,9 @@ def test_files_are_made_from_the_settings(tmp_path):
     assert 'provider: "route53"' in static and 'email: "ops@example.com"' in static
     assert 'main: "*.preview.box.localhost"' in dynamic and "certFile" not in dynamic
     for text in (static, dynamic):
-        assert "@" not in text.replace("ops@example.com", "") and "#if" not in text
+        for own in ("ops@example.com", "sandboxd-retry@file"):
+            text = text.replace(own, "")
+        assert "@" not in text and "#if" not in text
 
 
 # --- requests on their way to an app ---
@@ -413,7 +415,7 @@ def exchange(r, frame):
 
 
 def events(front, host, count):
-    """Reads a stream of events; the seconds between its first and its last."""
+    """Reads a stream of events to its end."""
     c = front.client(30)
     conn = c._connection() if not front.tls else None
     if conn is None:
@@ -422,13 +424,18 @@ def events(front, host, count):
     conn.request("GET", f"/sse?n={count}", headers={"Host": host})
     r = conn.getresponse()
     assert r.status == 200 and r.headers["Content-Type"] == "text/event-stream"
-    times = []
     for n in range(count):
         assert r.readline() == b"data: %d\n" % n and r.readline() == b"\n"
-        times.append(time.monotonic())
     assert r.read() == b""
     conn.close()
-    return times[-1] - times[0]
+
+
+def first_events(front, host, count):
+    """They come one by one, not all at the end, which would be in an hour."""
+    with front.client(30 * sandboxd.SLOW).stream("GET", "/sse?n=72000", headers={"Host": host}) as s:
+        lines = s.lines()
+        for n in range(count):
+            assert (next(lines), next(lines)) == (f"data: {n}", "")
 
 
 @pytest.mark.quick
@@ -464,7 +471,7 @@ def test_the_app_sees_the_request_as_it_was_sent(make_sandbox, front):
 def test_streams_and_sockets(make_sandbox, front):
     s = make_sandbox(ports=[3000], services=[service(3000)])
     app_answers(front, s)
-    assert events(front, host_of(s), 10) > 0.2 # one by one, not all at the end
+    first_events(front, host_of(s), 10)
     with websocket(front, host_of(s)) as w:
         exchange(w, b"\x82\xfe" + os.urandom(20000))
     post(front, host_of(s), 64 << 20)
@@ -524,8 +531,8 @@ def storm(front, sandbox, act):
     def visit(after_ms):
         time.sleep(after_ms / 1000) # not to wait for something, but to hit each of its moments
         began = time.monotonic()
-        r = front.get(host_of(sandbox), timeout=20)
-        assert time.monotonic() - began < 20 * sandboxd.SLOW
+        r = front.get(host_of(sandbox), timeout=80)
+        assert time.monotonic() - began < 20 * sandboxd.PATIENCE
         return r
 
     return together(act, *[lambda ms=ms: visit(ms) for ms in STAGGER_MS])[1:]

@@ -11,7 +11,7 @@ set -euo pipefail
 root=$1
 
 "$(dirname "$0")/../../scripts/debian-root.sh" "$root" \
-    bash coreutils python3-minimal libpython3-stdlib python3 git procps
+    bash coreutils python3-minimal libpython3-stdlib python3 git procps vim-tiny
 # A behind-the-proxy machine's own authorities are authorities in the sandbox, too.
 if [ -f /etc/ssl/certs/ca-certificates.crt ]; then
     install -D -m 0644 /etc/ssl/certs/ca-certificates.crt \

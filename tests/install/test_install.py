@@ -18,6 +18,7 @@ import pytest
 
 import sandboxd
 from sandboxd import ROOT, free_port, until
+from visitors import Visitors
 
 HOME = pathlib.Path("/tmp/sandboxed-install-test")
 TREE, DATA = HOME / "tree", HOME / "data"
@@ -181,6 +182,7 @@ def test_a_taken_port_is_told_before_anything_changes(inst, before):
 
 
 def test_install_then_the_printed_commands(inst, before, state):
+    state["link"] = os.path.lexists("/usr/local/bin/sandboxd")
     said = inst.install("--secure")
     assert (TREE / ".env").stat().st_mode & 0o777 == 0o600
     settings = (TREE / ".env").read_text()
@@ -200,6 +202,19 @@ def test_install_then_the_printed_commands(inst, before, state):
         run("bash", "-ec", f"{commands[0]}\n{command} -sS --fail-with-body")
     until(lambda: inst.page(state["id"])[0] == 200, 20, "the page")
     assert "Directory listing" in run("bash", "-c", commands[3] + " -sS --fail-with-body")
+
+
+def test_the_command_line_of_this_machine(inst, state):
+    """It knows where the API is and its token, and reaches the files of this machine."""
+    env = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"]}
+    command = TREE / "bin/sandboxd"
+    assert f'"{state["id"]}"' in run(command, "ls", "-o", "json", env=env)
+    (HOME / "note").write_text("from here")
+    run(command, "cp", HOME / "note", state["id"] + ":note", env=env)
+    assert run(command, "exec", state["id"], "--", "cat", "app/note", env=env) == "from here"
+    assert "unauthorized" in run(command, "ls", env=env | {"SANDBOXD_TOKEN": "x" * 40}, expect=None)
+    link = pathlib.Path("/usr/local/bin/sandboxd")
+    assert link.exists() and (state["link"] or link.resolve() == command)
 
 
 def test_what_runs_has_few_rights(inst):
@@ -228,6 +243,9 @@ def test_again_changes_nothing(inst, state):
     said = inst.install()
     assert "runs on" in said
     assert (container("sandboxd"), container("traefik"), (TREE / ".env").read_text()) == was
+    said = inst.install(SANDBOXED_DATA_DIR=HOME / "other", expect=1)
+    assert f"keeps its data in {DATA}" in said and not (HOME / "other").exists()
+    assert (container("sandboxd"), container("traefik"), (TREE / ".env").read_text()) == was
     assert inst.page(state["id"])[0] == 200
 
 
@@ -239,12 +257,34 @@ def test_upgrade_keeps_sandboxes_and_previews(inst, state):
     daemon, box = container("sandboxd"), box_began(state)
     with open(TREE / "deploy/Dockerfile", "a") as f:
         f.write("LABEL another=version\n")
-    inst.install()
+    with open(TREE / ".env", "a") as f:
+        f.write("SANDBOXD_REAP_INTERVAL=1s\n")
+    with Visitors(lambda: inst.page(state["id"])[0]) as visitors:
+        inst.install()
+    assert set(visitors.replies) == {200} and visitors.asked > 40 # nobody noticed
     assert container("sandboxd") != daemon
     assert box_began(state) == box
     assert inst.page(state["id"])[0] == 200
     backups = list((DATA / "backups").glob("*/state/sandboxd.db"))
     assert len(backups) == 1
+
+
+def test_who_uses_the_cpu_stays_awake(inst):
+    """The daemon's container sees the sandboxes' use of the CPU; nothing but that keeps it awake."""
+    status, box = inst.call("POST", "/v1/sandboxes", {"idle_timeout_s": 2})
+    path = f"/v1/sandboxes/{box['id']}"
+    assert status == 201
+    # Longer than its timeout and some looks of the reaper.
+    busy = "timeout 8 sh -c 'while :; do :; done'; echo whole > end"
+    assert inst.call("POST", path + "/exec", {"cmd": busy, "cwd": "app", "detach": True})[0] == 200
+
+    def why():
+        return inst.call("GET", path + "/why")[1]
+    until(lambda: why()["awake_because"] == "processes use the CPU", 7, "its use was seen")
+    until(lambda: why()["asleep_because"] == "idle", 40, "asleep")
+    assert inst.call("GET", path + "/files/stat?path=end")[0] == 200, "it slept with work under way"
+    assert why()["status"] == "stopped"
+    assert inst.call("DELETE", path)[0] == 204
 
 
 def test_a_daemon_that_does_not_start_is_rolled_back(inst, state):
@@ -274,7 +314,16 @@ def test_uninstall_keeps_data_and_install_finds_them(inst, before, state):
     assert not docker("network", "ls", "-q", "--filter", f"label=sandboxed.instance={instance}")
     assert not [t for t in left["tables"] if instance in t]
     assert (TREE / ".env").exists() and image_there(DAEMON) and image_there(BOX)
+    # What its DNS provider wants to know is for Traefik alone.
+    credentials = DATA / "traefik/dns.env"
+    assert credentials.stat().st_mode & 0o777 == 0o600
+    with open(credentials, "a") as f:
+        f.write("EXAMPLE_API_KEY=very=secret\n")
     inst.install()
+    with_it = {service: "EXAMPLE_API_KEY=very=secret" in json.loads(
+        docker("inspect", container(service)))[0]["Config"]["Env"] for service in ("traefik", "sandboxd")}
+    assert with_it == {"traefik": True, "sandboxd": False}
+    assert "very=secret" in credentials.read_text()
     status, reply = inst.call("GET", f"/v1/sandboxes/{state['id']}")
     assert status == 200 and reply["id"] == state["id"]
     status, reply = inst.call("GET", f"/v1/sandboxes/{state['id']}/files")
