@@ -134,7 +134,19 @@ find_running() {
     # shellcheck disable=SC2086 # words, none of them ours to quote
     [ -z "$ours" ] || our_pids=$(docker inspect -f '{{.State.Pid}}' $ours | paste -sd' ')
 }
+# A daemon with another data directory would know none of the sandboxes that run.
+check_data_dir() {
+    local daemon at
+    command -v docker >/dev/null && engine_answers && daemon=$(container_of sandboxd) || return 0
+    [ -n "$daemon" ] || return 0
+    at=$(docker inspect -f '{{range .Config.Env}}{{println .}}{{end}}' "$daemon" |
+        sed -n 's/^SANDBOXED_DATA_DIR=//p')
+    [ -z "$at" ] || [ "$at" = "$SANDBOXED_DATA_DIR" ] ||
+        die "the installation \"$COMPOSE_PROJECT_NAME\" keeps its data in $at" \
+            "take that, or a --project, ports and an --env-file of its own for another installation"
+}
 find_running
+check_data_dir
 check_ports
 [ -n "$ours" ] || check_space
 
@@ -363,7 +375,7 @@ start_daemon() {
         return
     fi
     if [ "$(docker inspect -f '{{.Image}} {{index .Config.Labels "sandboxed.settings"}}' "$running")" = \
-        "$(docker image inspect -f '{{.Id}}' "$DAEMON_IMAGE") $(sha256sum "$ENV_FILE" | cut -c1-32)" ]; then
+        "$(docker image inspect -f '{{.Id}}' "$DAEMON_IMAGE") $(settings_digest)" ]; then
         step "Daemon" wait_ready || die "the daemon is not ready" "see docker logs $running"
         say "  The daemon is up to date and runs on."
         return
@@ -402,6 +414,39 @@ up_traefik() {
     done
 }
 
+# --- the command ---
+
+# The daemon's binary with the libraries it was linked with: it runs here whatever this machine has.
+make_command() {
+    local home=$ROOT/bin/.sandboxd link=/usr/local/bin/sandboxd at settings
+    printf -v at %q "$home"
+    printf -v settings %q "$ENV_FILE"
+    rm -rf "$home.new" && mkdir -p "$home.new" &&
+        docker run --rm --network none --entrypoint sh "$DAEMON_IMAGE" -c '
+            binary=$(command -v sandboxd)
+            ldd "$binary" | sed -n "s,^[^/]*\(/[^ ]*\) (0x.*,\1,p" |
+                xargs tar -chf - --transform "s,.*/,," "$binary"' 2>/dev/null |
+        tar -xf - --no-same-owner -C "$home.new" || return 1
+    rm -rf "$home"
+    mv "$home.new" "$home"
+    cat >"$ROOT/bin/sandboxd.new" <<END
+#!/bin/bash
+# The command line of the installation "$COMPOSE_PROJECT_NAME", made by install.sh. What the
+# environment says goes first.
+if [ -z "\$SANDBOXD_URL" ]; then
+    export SANDBOXD_URL=$(api_url)
+    if [ -z "\$SANDBOXD_TOKEN\$SANDBOXD_TOKEN_FILE" ] && [ -r $settings ]; then
+        SANDBOXD_TOKEN=\$(sed -n 's/^SANDBOXD_API_TOKENS=[^:=]*[:=]\([^,]*\).*/\1/p' $settings)
+        export SANDBOXD_TOKEN
+    fi
+fi
+exec $at/ld-linux*.so.* --library-path $at $at/sandboxd "\$@"
+END
+    chmod 0755 "$ROOT/bin/sandboxd.new"
+    mv "$ROOT/bin/sandboxd.new" "$ROOT/bin/sandboxd"
+    [ -e $link ] || [ -L $link ] || ln -s "$ROOT/bin/sandboxd" $link
+}
+
 # --- what to do next ---
 
 # A fresh id, so that the commands can be run as they are: 10 letters of time, 16 at random.
@@ -414,7 +459,8 @@ new_id() {
 }
 
 next_steps() {
-    local id auth='' port='' scheme=http lower code create serve
+    local id auth='' port='' scheme=http lower code create serve command=$ROOT/bin/sandboxd
+    [ "$(readlink /usr/local/bin/sandboxd)" != "$command" ] || command=sandboxd
     id=$(new_id)
     lower=${id,,}
     if [ "$PREVIEW_TLS" = true ]; then
@@ -446,6 +492,8 @@ next_steps() {
         say "  $serve"
     fi
     say "  curl $scheme://s-$lower-3000.preview.$PREVIEW_DOMAIN$port/"
+    say ""
+    say "On the command line: $command ls, $command help"
 }
 
 # --- all of it ---
@@ -456,6 +504,9 @@ ask_authorities
 mkdir -p "$SANDBOXED_DATA_DIR"
 chmod 0700 "$SANDBOXED_DATA_DIR"
 mkdir -p "$SANDBOXED_DATA_DIR"/{install,log,front,traefik/dynamic}
+[ -e "$SANDBOXED_DATA_DIR/traefik/dns.env" ] || (umask 077 && echo \
+    "# What Traefik's DNS provider wants to know, NAME=value a line (docs/tls.md)." \
+    >"$SANDBOXED_DATA_DIR/traefik/dns.env")
 LOG=$SANDBOXED_DATA_DIR/log/install.log
 say "Installing sandboxed (log: $LOG)"
 exec 9>"$SANDBOXED_DATA_DIR/install/lock"
@@ -470,6 +521,7 @@ copy_authorities
 get_images
 start_daemon
 step "Traefik" up_traefik || die "Traefik does not come up" "its log is above"
+step "Command line" make_command || exit 1
 for name in "$DAEMON_IMAGE" "${DAEMON_IMAGE%:*}:build" "$TRAEFIK_IMAGE" "$SANDBOXD_IMAGE"; do
     image_tidy "$name"
 done

@@ -15,8 +15,9 @@ usage: ./uninstall.sh [option...]
   -y, --yes    do not ask before data are removed
   -h, --help   this text
 
-Stops and removes the daemon, Traefik, all sandboxes, their network and firewall table. Without --data
-workspaces and settings stay, and ./install.sh finds them again. The Docker Engine stays in any case.
+Stops and removes the daemon, Traefik, all sandboxes, their network and firewall table, and the
+command. Without --data workspaces and settings stay, and ./install.sh finds them again. The Docker
+Engine stays in any case.
 END
 }
 
@@ -85,10 +86,13 @@ instance=$(instance_of)
 say "Removing sandboxed (project $COMPOSE_PROJECT_NAME${instance:+, instance $instance})"
 
 # Our services by compose's own labels: also when compose or its file has gone.
-for id in $(docker ps -aq --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME"); do
-    say "  container $(docker inspect -f '{{.Name}}' "$id")"
-    docker stop -t 40 "$id" >/dev/null
-    docker rm -f -v "$id" >/dev/null
+for service in sandboxd traefik; do
+    for id in $(docker ps -aq --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" \
+        --filter "label=com.docker.compose.service=$service"); do
+        say "  container $(docker inspect -f '{{.Name}}' "$id")"
+        docker stop -t 40 "$id" >/dev/null
+        docker rm -f -v "$id" >/dev/null
+    done
 done
 if [ -n "$instance" ]; then
     for id in $(docker ps -aq --filter "label=sandboxed.instance=$instance"); do
@@ -100,6 +104,12 @@ if [ -n "$instance" ]; then
     done
     remove_firewall "$instance"
 fi
+if [ "$(readlink /usr/local/bin/sandboxd)" = "$ROOT/bin/sandboxd" ]; then
+    rm -f /usr/local/bin/sandboxd
+    say "  /usr/local/bin/sandboxd"
+fi
+rm -rf -- "$ROOT/bin/sandboxd" "$ROOT/bin/.sandboxd"
+rmdir "$ROOT/bin" 2>/dev/null || true
 [ $images = 0 ] || remove_images
 if [ $data = 1 ]; then
     if data_is_ours; then

@@ -115,8 +115,11 @@ step() { # text, command...
     local text=$1 from=$SECONDS shown=0 status=0 pid
     shift
     printf '\n=== %s: %s\n' "$(date -u +%FT%TZ)" "$text" >>"$LOG"
+    set -m # a process group of its own, which ends with us
     "$@" >>"$LOG" 2>&1 </dev/null &
     pid=$!
+    set +m
+    trap 'kill -TERM -- "-$pid" 2>/dev/null; exit 130' INT TERM
     while kill -0 "$pid" 2>/dev/null; do
         if [ -t 1 ]; then
             printf '\r  %s ... %d s ' "$text" $((SECONDS - from))
@@ -127,6 +130,7 @@ step() { # text, command...
         sleep 0.2
     done
     wait "$pid" || status=$?
+    trap - INT TERM
     [ ! -t 1 ] || printf '\r'
     if [ $status = 0 ]; then
         printf '  %s: done (%d s)\n' "$text" $((SECONDS - from))
@@ -149,9 +153,13 @@ find_compose() {
     fi
 }
 
+# Of what a container is made of besides its image: another one makes another container.
+settings_digest() {
+    cat "$ENV_FILE" "$ROOT/docker-compose.yml" 2>/dev/null | sha256sum | cut -c1-32
+}
+
 compose() {
-    # A change of the settings makes a new container.
-    SETTINGS_DIGEST=$(sha256sum "$ENV_FILE" 2>/dev/null | cut -c1-32) \
+    SETTINGS_DIGEST=$(settings_digest) \
         "${COMPOSE[@]}" -p "$COMPOSE_PROJECT_NAME" --project-directory "$ROOT" \
         -f "$ROOT/docker-compose.yml" --env-file "$ENV_FILE" "$@"
 }
