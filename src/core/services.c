@@ -206,11 +206,9 @@ static bool settle(struct supervisor *sup, const struct sandbox *s, bool mine)
 
 void supervisor_up(struct supervisor *sup, const struct sandbox *s)
 {
-    char name[SERVICE_NAME_MAX + 1];
     if (!settle(sup, s, true))
         return;
-    while (svc_take_due(sup, s, name) && svc_start(sup, s, name))
-        continue;
+    svc_start_due(sup, s);
     mu_lock(&sup->lock);
     struct home *h = home_locked(sup, &s->id);
     if (h && h->epoch == s->epoch)
@@ -322,6 +320,7 @@ struct supervisor *supervisor_new(struct core *c, struct err *err)
     sup->core = c;
     mu_init(&sup->lock, MU_SERVICES);
     cond_init(&sup->declared);
+    cond_init(&sup->idle);
     sup->starters = pool_new("services", STARTERS_MAX, STARTERS_BACKLOG, SERVICES_IDLE_MS);
     sup->worker = worker_start("services", svc_tick, sup, err);
     if (sup->worker)
@@ -353,6 +352,7 @@ void supervisor_free(struct supervisor *sup)
         free_home(sup->homes[i]);
     free(sup->homes);
     cond_release(&sup->declared);
+    cond_release(&sup->idle);
     mu_release(&sup->lock);
     free(sup);
 }
@@ -519,22 +519,32 @@ static void join_late(struct supervisor *sup, const struct sandbox *s, const cha
 int supervisor_start(struct supervisor *sup, const struct sandbox *s, const char *name,
                      struct err *err)
 {
+    struct service spec = { 0 };
+    struct home *h;
+    struct svc *v;
     join_late(sup, s, name);
     mu_lock(&sup->lock);
-    struct home *h = home_locked(sup, &s->id);
-    struct svc *v = in_home(h, name);
+    /* Another start of it may be under way, of before a stop: it would be taken for this one. */
+    while ((v = in_home(h = home_locked(sup, &s->id), name)) && v->busy)
+        cond_wait(&sup->idle, &sup->lock);
     if (v)
         v->last_run = false;
-    if (v && v->state != SERVICE_RUNNING) {
+    bool due = v && v->state != SERVICE_RUNNING, taken = due && h->epoch == s->epoch;
+    if (due) {
         v->state = SERVICE_BACKOFF;
         v->due_ms = 0;
         v->backoff_ms = 0;
         v->restarts = 0;
         h->not_before_ms = 0;
     }
+    if (taken) /* in one go: the worker finds it due as well */
+        svc_take_locked(sup, v, &spec);
     mu_unlock(&sup->lock);
     if (!v)
         return no_service(name, err);
-    (void)svc_start(sup, s, name); /* a failure shows in the list, and is tried again */
+    if (taken) /* a failure shows in the list, and is tried again */
+        (void)svc_start_taken(sup, s, &spec);
+    else if (due) /* of a later start of the sandbox */
+        supervisor_wake(sup);
     return 0;
 }

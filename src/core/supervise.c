@@ -68,28 +68,23 @@ void svc_runs(struct svc *v, const struct sandbox_id *process)
     v->said_at = 0;
 }
 
-bool svc_start(struct supervisor *sup, const struct sandbox *s, const char *name)
+void svc_take_locked(struct supervisor *sup, struct svc *v, struct service *ret)
 {
-    struct service spec = { 0 };
+    mu_held(&sup->lock);
+    v->busy = true;
+    declared_copy(ret, &v->spec);
+}
+
+bool svc_start_taken(struct supervisor *sup, const struct sandbox *s, struct service *spec)
+{
     struct process p = { 0 };
     struct err err;
-    mu_lock(&sup->lock);
-    struct home *h = home_locked(sup, &s->id);
-    struct svc *v = in_home(h, name);
-    bool mine = v && h->epoch == s->epoch && !v->busy && v->state == SERVICE_BACKOFF;
-    if (mine) {
-        v->busy = true;
-        declared_copy(&spec, &v->spec);
-    }
-    mu_unlock(&sup->lock);
-    if (!mine)
-        return true;
-    health_expect(sup->core->health, s, &spec, true);
-    int rc = supervisor_spawn(sup->core, s, &spec, &p, &err);
+    health_expect(sup->core->health, s, spec, true);
+    int rc = supervisor_spawn(sup->core, s, spec, &p, &err);
     bool silent = rc < 0 && (err.code == ERR_UNAVAILABLE || err.code == ERR_TIMEOUT);
     mu_lock(&sup->lock);
-    h = home_locked(sup, &s->id); /* dropped, perhaps made anew for another start */
-    v = h && h->epoch == s->epoch ? in_home(h, name) : NULL;
+    struct home *h = home_locked(sup, &s->id); /* dropped, perhaps made anew for another start */
+    struct svc *v = h && h->epoch == s->epoch ? in_home(h, spec->name) : NULL;
     bool wanted = v && v->state == SERVICE_BACKOFF;
     if (v)
         v->busy = false;
@@ -101,15 +96,16 @@ bool svc_start(struct supervisor *sup, const struct sandbox *s, const char *name
         if (silent)
             h->not_before_ms = clock_mono_ms() + SILENT_PAUSE_MS;
     }
+    cond_broadcast(&sup->idle);
     mu_unlock(&sup->lock);
     if (rc < 0)
-        log_warn("service.start_failed", KV_STR("id", s->id.text), KV_STR("service", name),
+        log_warn("service.start_failed", KV_STR("id", s->id.text), KV_STR("service", spec->name),
                  KV_ERR(&err));
     else if (!wanted) /* stopped by hand meanwhile */
         (void)link_signal_process(sup->core->p.link, &s->id, p.number, 9, true,
                                   &err); /* ended already: fine */
     process_release(&p);
-    shape_release(&service_shape, &spec);
+    shape_release(&service_shape, spec);
     supervisor_wake(sup); /* it may have ended before it was noted */
     return !silent;
 }
@@ -157,30 +153,37 @@ struct start_job {
     uint32_t epoch;
 };
 
-bool svc_take_due(struct supervisor *sup, const struct sandbox *s, char name[SERVICE_NAME_MAX + 1])
+/* Takes one that is due; false: none is. */
+static bool take_due(struct supervisor *sup, const struct sandbox *s, struct service *ret)
 {
-    bool due = false;
+    bool taken = false;
     mu_lock(&sup->lock);
     struct home *h = home_locked(sup, &s->id);
-    for (size_t i = 0; h && h->epoch == s->epoch && i < h->count && !due; i++) {
+    for (size_t i = 0; h && h->epoch == s->epoch && i < h->count && !taken; i++) {
         struct svc *v = h->items[i];
-        due = v->state == SERVICE_BACKOFF && !v->busy && v->due_ms <= clock_mono_ms();
-        if (due)
-            (void)str_copy(name, SERVICE_NAME_MAX + 1, v->spec.name); /* checked when declared */
+        taken = v->state == SERVICE_BACKOFF && !v->busy && v->due_ms <= clock_mono_ms();
+        if (taken)
+            svc_take_locked(sup, v, ret);
     }
     mu_unlock(&sup->lock);
-    return due;
+    return taken;
+}
+
+void svc_start_due(struct supervisor *sup, const struct sandbox *s)
+{
+    struct service spec = { 0 };
+    while (take_due(sup, s, &spec) && svc_start_taken(sup, s, &spec))
+        continue;
 }
 
 static void start_job(void *arg)
 {
     struct start_job *job = arg;
     struct supervisor *sup = job->supervisor;
-    char name[SERVICE_NAME_MAX + 1];
     const struct sandbox *s = registry_get(sup->core->registry, &job->sandbox);
     bool up = s && s->state == SANDBOX_RUNNING;
-    while (up && svc_take_due(sup, s, name) && svc_start(sup, s, name))
-        continue;
+    if (up)
+        svc_start_due(sup, s);
     mu_lock(&sup->lock);
     struct home *h = home_locked(sup, &job->sandbox);
     if (h && h->epoch == job->epoch) {

@@ -36,7 +36,7 @@ struct home {
 struct supervisor {
     struct core *core;
     struct mu lock;
-    struct cond declared;
+    struct cond declared, idle;      /* idle: a service is busy no more */
     bool declaring GUARDED_BY(lock); /* somebody rewrites the services of a row */
     bool stopping GUARDED_BY(lock);
     struct home **homes GUARDED_BY(lock);
@@ -54,16 +54,20 @@ struct svc *in_home(const struct home *h, const char *name);
 void supervisor_wake(struct supervisor *sup);
 
 /* --- supervise.c --- */
-/* Starts the service of that name if it waits for it; the lock is not held while the agent works.
- * false: the agent does not answer. */
-bool svc_start(struct supervisor *sup, const struct sandbox *s, const char *name);
+/* Takes it for a start: nobody else starts it until svc_start_taken, which follows without the
+ * lock. *ret: what to start, for that call. */
+void svc_take_locked(struct supervisor *sup, struct svc *v, struct service *ret)
+    REQUIRES(sup->lock);
+/* Starts what was taken, unless it is stopped meanwhile, and frees spec. false: the agent does not
+ * answer. */
+bool svc_start_taken(struct supervisor *sup, const struct sandbox *s, struct service *spec);
+/* Starts what is due, until an agent does not answer. */
+void svc_start_due(struct supervisor *sup, const struct sandbox *s);
 /* It has a process from now on. */
 void svc_runs(struct svc *v, const struct sandbox_id *process);
 /* Has its process ended since we looked? */
 void svc_look_locked(struct supervisor *sup, const struct home *h, struct svc *v)
     REQUIRES(sup->lock);
-/* The name of one that is due; false: none. */
-bool svc_take_due(struct supervisor *sup, const struct sandbox *s, char name[SERVICE_NAME_MAX + 1]);
 /* The worker's round. */
 int64_t svc_tick(void *ctx, int64_t mono_ms);
 

@@ -29,7 +29,7 @@
 
 /* --- the agent of one container --- */
 
-#define FAKE_PROCS 160
+#define FAKE_PROCS 512
 #define FAKE_PIECE (16 * KIB) /* of output in one frame */
 
 struct fake_proc {

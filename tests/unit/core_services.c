@@ -149,6 +149,43 @@ static void check_hands(void)
     purge(&id);
 }
 
+struct hand {
+    struct sandbox_id id;
+    const char *name;
+    int wrong;
+};
+
+static void *restart_often(void *arg)
+{
+    struct hand *h = arg;
+    struct err e;
+    for (int i = 0; i < 200; i++) {
+        bool done = core_service_act(rig.core, &me, &h->id, h->name, SERVICE_RESTART, &e) == 0;
+        if (!done || info(&h->id, h->name).state != SERVICE_RUNNING ||
+            running(&h->id, h->name) != 1)
+            h->wrong++;
+    }
+    return NULL;
+}
+
+/* What is told as started has been started, though the worker, which each of them wakes, finds it
+ * due just as well. */
+static void check_told(void)
+{
+    struct service list[] = { svc("a", "[\"hold\"]", SERVICE_ALWAYS),
+                              svc("b", "[\"hold\"]", SERVICE_ALWAYS) };
+    struct sandbox_id id = with_services(list, 2);
+    struct hand hands[] = { { id, "a", 0 }, { id, "b", 0 } };
+    pthread_t other;
+    CHECK(pthread_create(&other, NULL, restart_often, &hands[1]) == 0);
+    (void)restart_often(&hands[0]);
+    (void)pthread_join(other, NULL);
+    CHECK(hands[0].wrong == 0 && hands[1].wrong == 0);
+    if (hands[0].wrong || hands[1].wrong)
+        printf("# wrong: %d, %d\n", hands[0].wrong, hands[1].wrong);
+    purge(&id);
+}
+
 /* Ended, taken out of the list and of the row, awake or not; another daemon knows nothing of it. */
 static void check_remove(void)
 {
@@ -365,6 +402,7 @@ int main(void)
     check_names();
     check_quick_ends();
     check_hands();
+    check_told();
     check_remove();
     check_restart();
     check_stopped();
