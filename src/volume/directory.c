@@ -110,7 +110,7 @@ static int remove_hidden(struct volume *v, const struct sandbox_id *id, uint64_t
         if (err->code != ERR_TIMEOUT)
             return -1;
         trash_left();
-        break;
+        return 0;
     }
     return errno ? beneath_fail(err, errno) : 0;
 }
