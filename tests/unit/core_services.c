@@ -27,20 +27,28 @@ static void purge(const struct sandbox_id *id)
     CHECK(core_purge(rig.core, &me, id, &freed, &err) == 0);
 }
 
-/* Without its texts. */
-static struct service_info info(const struct sandbox_id *id, const char *name)
+/* Any thread's. *ret: without its texts; as it was if there is no such service. */
+static bool look(const struct sandbox_id *id, const char *name, struct service_info *ret)
 {
-    struct service_info *list, found = { .state = SERVICE_STATE_COUNT };
+    struct service_info *list;
     size_t n;
     char problem[320];
-    if (!CHECK(core_services(rig.core, &me, id, &list, &n, problem, &err) == 0))
-        return found;
+    struct err e;
+    if (core_services(rig.core, &me, id, &list, &n, problem, &e) < 0)
+        return false;
     for (size_t i = 0; i < n; i++) {
         if (str_eq(list[i].name, name))
-            found = list[i];
+            *ret = list[i];
         service_info_release(&list[i]);
     }
     free(list);
+    return true;
+}
+
+static struct service_info info(const struct sandbox_id *id, const char *name)
+{
+    struct service_info found = { .state = SERVICE_STATE_COUNT };
+    CHECK(look(id, name, &found));
     return found;
 }
 
@@ -70,7 +78,8 @@ static size_t running(const struct sandbox_id *id, const char *name)
 {
     struct process *list;
     size_t n, count = 0;
-    if (core_service_processes(rig.core, &me, id, name, &list, &n, &err) < 0)
+    struct err e;
+    if (core_service_processes(rig.core, &me, id, name, &list, &n, &e) < 0)
         return 0;
     for (size_t i = 0; i < n; i++) {
         count += list[i].state == PROCESS_RUNNING;
@@ -160,8 +169,9 @@ static void *restart_often(void *arg)
     struct hand *h = arg;
     struct err e;
     for (int i = 0; i < 200; i++) {
-        bool done = core_service_act(rig.core, &me, &h->id, h->name, SERVICE_RESTART, &e) == 0;
-        if (!done || info(&h->id, h->name).state != SERVICE_RUNNING ||
+        struct service_info is = { .state = SERVICE_STATE_COUNT };
+        if (core_service_act(rig.core, &me, &h->id, h->name, SERVICE_RESTART, &e) < 0 ||
+            !look(&h->id, h->name, &is) || is.state != SERVICE_RUNNING ||
             running(&h->id, h->name) != 1)
             h->wrong++;
     }
