@@ -6,8 +6,41 @@
 #define GET "GET /x HTTP/1.1\r\n" HOST
 #define END "Connection: close\r\n\r\n"
 
-static atomic_int app_hold; /* requests wait here while it is set ... */
-static atomic_int app_held; /* ... and are counted */
+/* Requests wait at the gate while it is closed, and are counted. */
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool closed;
+    int waiting;
+} gate = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
+
+static void gate_pass(void)
+{
+    (void)pthread_mutex_lock(&gate.lock);
+    gate.waiting++;
+    (void)pthread_cond_broadcast(&gate.changed);
+    while (gate.closed)
+        (void)pthread_cond_wait(&gate.changed, &gate.lock);
+    gate.waiting--;
+    (void)pthread_mutex_unlock(&gate.lock);
+}
+
+static void gate_set(bool closed)
+{
+    (void)pthread_mutex_lock(&gate.lock);
+    gate.closed = closed;
+    (void)pthread_cond_broadcast(&gate.changed);
+    (void)pthread_mutex_unlock(&gate.lock);
+}
+
+/* Until so many wait at it. */
+static void gate_await(int count)
+{
+    (void)pthread_mutex_lock(&gate.lock);
+    while (gate.waiting < count)
+        (void)pthread_cond_wait(&gate.changed, &gate.lock);
+    (void)pthread_mutex_unlock(&gate.lock);
+}
 
 static void serve(struct app_conn *c, const char *head)
 {
@@ -31,10 +64,7 @@ static void serve(struct app_conn *c, const char *head)
         c->fd = -1;
         return;
     }
-    atomic_fetch_add(&app_held, 1);
-    while (atomic_load(&app_hold))
-        (void)usleep(1000);
-    atomic_fetch_sub(&app_held, 1);
+    gate_pass();
     app_length(c, head);
 }
 
@@ -526,12 +556,6 @@ static void counts(void)
 
 /* --- limits --- */
 
-static void wait_held(int count)
-{
-    while (atomic_load(&app_held) < count)
-        (void)usleep(1000);
-}
-
 static void limits(void)
 {
     char request[512];
@@ -554,23 +578,23 @@ static void limits(void)
     asleep(SANDBOX_RUNNING, 0);
     /* open at once: of one visitor, of one sandbox */
     int fds[80];
-    atomic_store(&app_hold, 1);
+    gate_set(true);
     for (int i = 0; i < 8; i++) {
         fds[i] = rig_client();
         rig_send(fds[i], GET "X-Forwarded-For: 203.0.113.4\r\n\r\n");
     }
     (void)snprintf(request, sizeof request, GET "X-Forwarded-For: 203.0.113.4\r\n" END);
-    wait_held(8);
+    gate_await(8);
     CHECK(answers(request, "429 Too Many Requests"));
     for (int i = 8; i < 64; i++) {
         fds[i] = rig_client();
         rig_send(fds[i], GET "\r\n");
     }
-    wait_held(64);
+    gate_await(64);
     CHECK(answers(GET END, "503 Service Unavailable"));
     CHECK(answers(GET END, "X-Retry-After-Reason: sandbox_busy"));
     CHECK(answers(GET END, "open requests: At most 64 may be open at once."));
-    atomic_store(&app_hold, 0);
+    gate_set(false);
     for (int i = 0; i < 64; i++) {
         char out[16384] = "";
         CHECK(rig_read(fds[i], out, sizeof out, "200 OK") == RIG_SEEN);
