@@ -7,7 +7,9 @@
 #define SUPPORT_CHECK_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <time.h>
 
 static int check_count, check_failed;
 
@@ -33,6 +35,14 @@ static inline bool check_one(bool ok, const char *what, const char *row, const c
         if (!check_one(want_ && got_ && strcmp(want_, got_) == 0, #got, NULL, __FILE__, __LINE__)) \
             printf("# want: %s\n# got:  %s\n", want_ ? want_ : "(null)", got_ ? got_ : "(null)");  \
     } while (0)
+
+/* What this thread has worked, in ms: a bound on it holds however busy the machine is. */
+static inline int64_t check_cpu_ms(void)
+{
+    struct timespec t = { 0 };
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
 
 static inline int check_done(void)
 {

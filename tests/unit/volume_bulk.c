@@ -6,7 +6,8 @@
 #include "volume/watch.h"
 #include "volume_home.h"
 
-#define PATIENCE_MS 20000 /* 2 s on a quiet machine */
+#define PATIENCE_MS 20000 /* of waiting */
+#define WORK_MS 20000     /* of CPU; a tenth of it does, but for sanitizers */
 
 static const struct {
     const char *pattern, *text;
@@ -51,9 +52,9 @@ static void test_globs(void)
     pattern[sizeof(pattern) - 1] = '\0';
     memset(text, 'a', sizeof(text) - 1);
     text[sizeof(text) - 1] = '\0';
-    int64_t begun = clock_mono_ms();
+    int64_t begun = check_cpu_ms();
     CHECK(!glob_match(pattern, text));
-    CHECK(clock_mono_ms() - begun < 10000);
+    CHECK(check_cpu_ms() - begun < WORK_MS);
 }
 
 struct pages {
@@ -95,11 +96,11 @@ static void test_million(int root, int app)
     struct file_page page = { .depth = 1, .limit = 1000 };
     char after[4096];
     for (int i = 0; i < 3; i++) {
-        int64_t begun = clock_mono_ms();
+        int64_t begun = check_cpu_ms();
         CHECK(file_page(root, &path, &page, on_page, &got, &more, &err) == 0 && more);
-        int64_t took = clock_mono_ms() - begun;
-        printf("# page of a million: %lld ms\n", (long long)took);
-        CHECK(took < PATIENCE_MS);
+        int64_t took = check_cpu_ms() - begun;
+        printf("# page of a million: %lld ms of CPU\n", (long long)took);
+        CHECK(took < WORK_MS);
         memcpy(after, got.last, sizeof(after));
         page.after = after;
     }
@@ -107,10 +108,10 @@ static void test_million(int root, int app)
     uint32_t hits = 0;
     struct file_search what = { .name = "77777?", .limit = 100 };
     struct file_search_stats stats;
-    int64_t begun = clock_mono_ms();
+    int64_t begun = check_cpu_ms();
     CHECK(file_search(root, &path, &what, on_hit, &hits, &stats, &err) == 0 && hits == 10);
-    printf("# names of a million: %lld ms\n", (long long)(clock_mono_ms() - begun));
-    CHECK(clock_mono_ms() - begun < PATIENCE_MS);
+    printf("# names of a million: %lld ms of CPU\n", (long long)(check_cpu_ms() - begun));
+    CHECK(check_cpu_ms() - begun < WORK_MS);
     (void)close(m);
 }
 

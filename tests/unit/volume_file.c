@@ -226,11 +226,12 @@ static void test_bounds(int root)
     struct listed l = { 0 };
     struct err err;
     bool truncated = false;
-    int64_t before = clock_mono_ms();
+    int64_t before = check_cpu_ms();
     CHECK(file_list(root, &p, true, NULL, listed_add, &l, &truncated, &err) == 0);
     CHECK(truncated && l.count == FILE_LIST_MAX);
-    printf("# list of %zu entries: %lld ms\n", l.count, (long long)(clock_mono_ms() - before));
-    CHECK(clock_mono_ms() - before < 20000);
+    printf("# list of %zu entries: %lld ms of CPU\n", l.count,
+           (long long)(check_cpu_ms() - before));
+    CHECK(check_cpu_ms() - before < 20000);
     before = clock_mono_ms();
     CHECK(remove_path(root, "many", true) == DONE);
     printf("# recursive removal of them: %lld ms\n", (long long)(clock_mono_ms() - before));
