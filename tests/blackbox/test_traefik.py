@@ -169,6 +169,8 @@ def ask(daemon, method, path, body=None, headers=None):
         try:
             return c.ask(method, path, body, headers)
         except (BrokenPipeError, ConnectionResetError): # refused while we were still talking
+            if c.sock is None: # and no answer came
+                raise
             r = c.response_class(c.sock, method=method)
             r.begin()
             return sandboxd.Reply(r.status, r.headers, r.read())
