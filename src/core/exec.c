@@ -233,9 +233,10 @@ static void keep_if_listening(struct core *c, const struct sandbox *s, const str
     char name[SERVICE_NAME_MAX + 1];
     struct err err;
     struct sandbox_id id;
+    enum service_state before;
     AUTO(free) char *cmd = core_argv_json(req->argv);
     core_service_name(req->argv, name);
-    supervisor_free_name(c->supervisor, s, cmd, name);
+    supervisor_claim_free(c->supervisor, s, cmd, name, &before);
     struct service spec = { .name = name,
                             .cmd = cmd,
                             .cwd = req->cwd ? (char *)(uintptr_t)req->cwd
@@ -249,12 +250,15 @@ static void keep_if_listening(struct core *c, const struct sandbox *s, const str
     if (core_process_adopt(c, s, &p, number, &id, &err) < 0) {
         if (err.code != ERR_NOT_FOUND) /* that one: it did not listen, and has been ended */
             log_warn("exec.not_kept", KV_STR("id", s->id.text), KV_ERR(&err));
+        supervisor_unclaim(c->supervisor, s, name, before);
         return;
     }
-    if (supervisor_declare(c->supervisor, s, &spec, &id, &err) < 0)
+    if (supervisor_declare(c->supervisor, s, &spec, &id, &err) < 0) {
         log_warn("exec.not_declared", KV_STR("id", s->id.text), KV_ERR(&err));
-    else
+        supervisor_unclaim(c->supervisor, s, name, before);
+    } else {
         log_info("exec.kept", KV_STR("id", s->id.text), KV_STR("service", name));
+    }
 }
 
 static int run(struct core *c, const struct sandbox *s, const struct core_exec *req,

@@ -97,6 +97,7 @@ int core_fire(struct core *c, const struct sandbox *row, enum sandbox_event even
         procs_awake(c->procs, &row->id);
         supervisor_awake(c->supervisor, &row->id);
     } else if (s.to == SANDBOX_STOPPED) {
+        supervisor_down(c->supervisor, &row->id); /* who still saw it awake may have made a list */
         procs_asleep(c->procs, &row->id);
     }
     if (ret)

@@ -224,11 +224,11 @@ static int replace(struct core *c, const struct sandbox *s, const struct service
                    struct process *ret, struct err *err)
 {
     struct supervisor *sup = c->supervisor;
+    enum service_state before;
     struct err ignored;
-    bool replaced = supervisor_halt(sup, s, spec->name, &ignored) == 0;
+    supervisor_claim(sup, s, spec, &before);
     if (supervisor_spawn(c, s, spec, ret, err) < 0) {
-        if (replaced)
-            (void)supervisor_start(sup, s, spec->name, &ignored); /* what counts is ours */
+        supervisor_unclaim(sup, s, spec->name, before);
         return -1;
     }
     if (supervisor_declare(sup, s, spec, &ret->id, err) == 0)
@@ -239,6 +239,7 @@ static int replace(struct core *c, const struct sandbox *s, const struct service
     if (p)
         procs_unref(c->procs, p);
     process_release(ret);
+    supervisor_unclaim(sup, s, spec->name, before);
     return -1;
 }
 

@@ -1,13 +1,13 @@
-/* Services: which there are, and what is done with them by hand.
+/* Services: which there are.
  *
  * What is declared lies in the sandbox's row and in its workspace's sandbox.yaml; what runs is a
  * kept process that carries the service's name. This file holds one struct home for each sandbox
  * that is awake or frozen, made when it comes up and dropped when it goes down, with one struct svc
- * for each of its services. Who is started when is told in supervise.c.
+ * for each of its services. Who is started when is told in supervise.c, what is done by hand in
+ * hands.c.
  *
  * Recovery: after a restart of the daemon the list is made anew for every sandbox that is awake,
  * and takes up the processes that still run. */
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,14 +67,13 @@ struct svc *in_home(const struct home *h, const char *name)
     return NULL;
 }
 
-static struct svc *find_locked(struct supervisor *sup, const struct sandbox_id *id,
-                               const char *name) REQUIRES(sup->lock)
+struct home *home_of_locked(struct supervisor *sup, const struct sandbox *s)
 {
-    return in_home(home_locked(sup, id), name);
+    struct home *h = home_locked(sup, &s->id);
+    return h && h->epoch == s->epoch ? h : NULL;
 }
 
-/* NULL when it is full. */
-static struct svc *add_svc(struct home *h, const struct service *spec)
+struct svc *svc_add(struct home *h, const struct service *spec)
 {
     if (h->count == SERVICES_MAX)
         return NULL;
@@ -83,6 +82,27 @@ static struct svc *add_svc(struct home *h, const struct service *spec)
     declared_copy(&v->spec, spec);
     h->items[h->count++] = v;
     return v;
+}
+
+bool svc_drop(struct supervisor *sup, const struct sandbox_id *id, const char *name,
+              struct sandbox_id *ret)
+{
+    mu_lock(&sup->lock);
+    struct home *h = home_locked(sup, id);
+    size_t at = 0;
+    while (h && at < h->count && !str_eq(h->items[at]->spec.name, name))
+        at++;
+    bool there = h && at < h->count;
+    if (there) {
+        if (h->items[at]->state == SERVICE_RUNNING)
+            *ret = h->items[at]->process;
+        free_svc(h->items[at]);
+        h->count--;
+        memmove(h->items + at, h->items + at + 1, (h->count - at) * sizeof h->items[0]);
+        cond_broadcast(&sup->idle);
+    }
+    mu_unlock(&sup->lock);
+    return there;
 }
 
 static struct home *new_home_locked(struct supervisor *sup, const struct sandbox *s)
@@ -110,6 +130,7 @@ static void drop_locked(struct supervisor *sup, const struct sandbox_id *id) REQ
             continue;
         free_home(sup->homes[i]);
         sup->homes[i] = sup->homes[--sup->count];
+        cond_broadcast(&sup->idle); /* nobody is at what is gone */
         return;
     }
 }
@@ -140,8 +161,7 @@ static bool last_process(struct core *c, const struct sandbox *s, const char *na
     return found;
 }
 
-/* One at a time: a row's services are read, changed and written back, or made a home of. */
-static void row_begin(struct supervisor *sup)
+void row_begin(struct supervisor *sup)
 {
     mu_lock(&sup->lock);
     while (sup->declaring)
@@ -150,12 +170,23 @@ static void row_begin(struct supervisor *sup)
     mu_unlock(&sup->lock);
 }
 
-static void row_end(struct supervisor *sup)
+void row_end(struct supervisor *sup)
 {
     mu_lock(&sup->lock);
     sup->declaring = false;
     cond_broadcast(&sup->declared);
     mu_unlock(&sup->lock);
+}
+
+/* Is the sandbox awake or frozen, in the start that s tells of? */
+static bool is_up(struct supervisor *sup, const struct sandbox *s)
+{
+    const struct sandbox *now = registry_get(sup->core->registry, &s->id);
+    bool up = now && now->epoch == s->epoch &&
+              (now->state == SANDBOX_RUNNING || now->state == SANDBOX_PAUSED ||
+               now->state == SANDBOX_PAUSING || now->state == SANDBOX_RESUMING);
+    core_unref(now);
+    return up;
 }
 
 /* Makes the home of this start, once; false: it is there. mine: the worker stays away from it until
@@ -182,7 +213,7 @@ static bool settle(struct supervisor *sup, const struct sandbox *s, bool mine)
         h->working = mine;
     }
     for (size_t i = 0; made && i < list.count; i++) {
-        struct svc *v = add_svc(h, &list.items[i]); /* not above SERVICES_MAX, as the list */
+        struct svc *v = svc_add(h, &list.items[i]); /* not above SERVICES_MAX, as the list */
         v->last_run = declared_stopped(&list, v->spec.name);
         v->state = v->last_run ? SERVICE_STOPPED : SERVICE_BACKOFF; /* due at once */
         if (seen[i]) { /* the daemon was started anew under a sandbox that is awake */
@@ -201,17 +232,30 @@ static bool settle(struct supervisor *sup, const struct sandbox *s, bool mine)
                           clock_wall_ms() - last[i].started_at_ms <
                               sup->core->p.config->port_wait_ms);
     services_release(&list);
+    if (made && !is_up(sup, s)) /* it went down meanwhile: supervisor_down may have found none */
+        supervisor_down(sup, &s->id);
     return made;
+}
+
+void settle_late(struct supervisor *sup, const struct sandbox *s)
+{
+    mu_lock(&sup->lock);
+    const struct home *h = home_locked(sup, &s->id);
+    bool there = h && h->epoch == s->epoch;
+    mu_unlock(&sup->lock);
+    if (there || !is_up(sup, s))
+        return;
+    (void)settle(sup, s, false);
+    supervisor_wake(sup);
 }
 
 void supervisor_up(struct supervisor *sup, const struct sandbox *s)
 {
-    if (!settle(sup, s, true))
-        return;
+    bool mine = settle(sup, s, true);
     svc_start_due(sup, s);
     mu_lock(&sup->lock);
     struct home *h = home_locked(sup, &s->id);
-    if (h && h->epoch == s->epoch)
+    if (mine && h && h->epoch == s->epoch)
         h->working = false;
     mu_unlock(&sup->lock);
     supervisor_wake(sup);
@@ -254,64 +298,6 @@ bool supervisor_minds(struct supervisor *sup, const struct sandbox_id *id, uint3
 void supervisor_ended(struct supervisor *sup)
 {
     supervisor_wake(sup);
-}
-
-int supervisor_room(struct supervisor *sup, const struct sandbox *s, const char *name,
-                    struct err *err)
-{
-    mu_lock(&sup->lock);
-    const struct home *h = home_locked(sup, &s->id);
-    bool full = h && h->count == SERVICES_MAX && !in_home(h, name);
-    mu_unlock(&sup->lock);
-    return full ? declared_full(err) : 0;
-}
-
-int supervisor_declare(struct supervisor *sup, const struct sandbox *s, const struct service *spec,
-                       const struct sandbox_id *process, struct err *err)
-{
-    if (supervisor_room(sup, s, spec->name, err) < 0)
-        return -1;
-    row_begin(sup);
-    if (declared_add(sup->core, s, spec, err) < 0) {
-        row_end(sup);
-        return -1;
-    }
-    mu_lock(&sup->lock);
-    struct home *h = home_locked(sup, &s->id);
-    if (!h) /* a start of its own is under way, or none any more: the row tells it */
-        h = new_home_locked(sup, s);
-    struct svc *v = in_home(h, spec->name);
-    if (v) {
-        shape_release(&service_shape, &v->spec);
-        declared_copy(&v->spec, spec);
-    } else {
-        v = add_svc(h, spec);
-    }
-    if (v && h->epoch == s->epoch) {
-        svc_runs(v, process);
-        v->restarts = 0;
-        v->backoff_ms = 0;
-    }
-    mu_unlock(&sup->lock);
-    row_end(sup);
-    health_expect(sup->core->health, s, spec, true);
-    supervisor_wake(sup); /* it may have ended already */
-    return 0;
-}
-
-void supervisor_free_name(struct supervisor *sup, const struct sandbox *s, const char *cmd,
-                          char name[SERVICE_NAME_MAX + 1])
-{
-    char base[SERVICE_NAME_MAX + 1];
-    (void)str_copy(base, sizeof base, name); /* as long */
-    mu_lock(&sup->lock);
-    for (int i = 2; i < 2 * SERVICES_MAX; i++) {
-        const struct svc *v = find_locked(sup, &s->id, name);
-        if (!v || (v->state != SERVICE_RUNNING && str_eq(v->spec.cmd, cmd)))
-            break;
-        (void)snprintf(name, SERVICE_NAME_MAX + 1, "%.*s-%d", SERVICE_NAME_MAX - 3, base, i);
-    }
-    mu_unlock(&sup->lock);
 }
 
 struct supervisor *supervisor_new(struct core *c, struct err *err)
@@ -357,7 +343,7 @@ void supervisor_free(struct supervisor *sup)
     free(sup);
 }
 
-/* --- by hand --- */
+/* --- what there is --- */
 
 /* Has it said what makes it ready? Asked when somebody wants to know: what has left the ring by
  * then counts as having said it. */
@@ -394,10 +380,13 @@ size_t supervisor_list(struct supervisor *sup, const struct sandbox_id *id,
 {
     mu_lock(&sup->lock);
     const struct home *h = home_locked(sup, id);
-    size_t n = h ? h->count : 0;
-    for (size_t i = 0; i < n; i++) {
+    size_t n = 0;
+    for (size_t i = 0; h && i < h->count; i++) {
+        if (h->items[i]->reserved)
+            continue;
+        svc_look_locked(sup, h, h->items[i]);
         hear_locked(sup, h, h->items[i]);
-        copy_info(h->items[i], &out[i]);
+        copy_info(h->items[i], &out[n++]);
     }
     mu_unlock(&sup->lock);
     return n;
@@ -408,143 +397,16 @@ bool supervisor_briefs(struct supervisor *sup, const struct sandbox_id *id,
 {
     mu_lock(&sup->lock);
     const struct home *h = home_locked(sup, id);
-    *ret_count = h ? h->count : 0;
-    for (size_t i = 0; i < *ret_count; i++) {
-        out[i].state = h->items[i]->state;
-        (void)str_copy(out[i].name, sizeof out[i].name, h->items[i]->spec.name); /* it fits */
+    *ret_count = 0;
+    for (size_t i = 0; h && i < h->count; i++) {
+        struct svc *v = h->items[i];
+        if (v->reserved)
+            continue;
+        svc_look_locked(sup, h, v);
+        out[*ret_count].state = v->state;
+        (void)str_copy(out[*ret_count].name, sizeof out[0].name, v->spec.name); /* it fits */
+        ++*ret_count;
     }
     mu_unlock(&sup->lock);
     return h != NULL;
-}
-
-static int no_service(const char *name, struct err *err)
-{
-    return err_set(err, ERR_NOT_FOUND, "no service %.40s", name);
-}
-
-int supervisor_mark(struct supervisor *sup, const struct sandbox *s, const char *name, bool stopped,
-                    struct err *err)
-{
-    row_begin(sup);
-    int rc = declared_stop(sup->core, s, name, stopped, err);
-    row_end(sup);
-    return rc;
-}
-
-static int end_of(struct supervisor *sup, const struct sandbox *s, const struct sandbox_id *process,
-                  struct err *err)
-{
-    struct proc *p = process->text[0] ? procs_find(sup->core->procs, &s->id, process) : NULL;
-    if (!p)
-        return 0;
-    int rc = s->state == SANDBOX_RUNNING ? core_end_process(sup->core, p, err)
-                                         : link_signal_process(sup->core->p.link, &s->id,
-                                                               p->info.number, SIGKILL, true, err);
-    procs_unref(sup->core->procs, p);
-    supervisor_wake(sup);
-    return rc;
-}
-
-int supervisor_halt(struct supervisor *sup, const struct sandbox *s, const char *name,
-                    struct err *err)
-{
-    struct sandbox_id process = { { 0 } };
-    mu_lock(&sup->lock);
-    struct svc *v = find_locked(sup, &s->id, name);
-    if (v && v->state == SERVICE_RUNNING)
-        process = v->process;
-    if (v)
-        v->state = SERVICE_STOPPED;
-    mu_unlock(&sup->lock);
-    if (!v)
-        return no_service(name, err);
-    return end_of(sup, s, &process, err);
-}
-
-/* false: it was not in the list. *ret: the process that it has, if any. */
-static bool drop_svc(struct supervisor *sup, const struct sandbox_id *id, const char *name,
-                     struct sandbox_id *ret)
-{
-    mu_lock(&sup->lock);
-    struct home *h = home_locked(sup, id);
-    size_t at = 0;
-    while (h && at < h->count && !str_eq(h->items[at]->spec.name, name))
-        at++;
-    bool there = h && at < h->count;
-    if (there) {
-        if (h->items[at]->state == SERVICE_RUNNING)
-            *ret = h->items[at]->process;
-        free_svc(h->items[at]);
-        h->count--;
-        memmove(h->items + at, h->items + at + 1, (h->count - at) * sizeof h->items[0]);
-    }
-    mu_unlock(&sup->lock);
-    return there;
-}
-
-int supervisor_remove(struct supervisor *sup, const struct sandbox *s, const char *name,
-                      struct err *err)
-{
-    struct sandbox_id process = { { 0 } };
-    bool in_row = false, in_list = false;
-    /* Stopped first, on disk as well: while it resists its end it is still in the list. */
-    if (supervisor_mark(sup, s, name, true, err) < 0 ||
-        (supervisor_halt(sup, s, name, err) < 0 && err->code != ERR_NOT_FOUND))
-        return -1;
-    row_begin(sup);
-    int rc = declared_remove(sup->core, s, name, &in_row, err);
-    if (rc == 0)
-        in_list = drop_svc(sup, &s->id, name, &process);
-    row_end(sup);
-    if (rc == 0 && !in_row && !in_list)
-        rc = no_service(name, err);
-    return rc < 0 ? -1 : end_of(sup, s, &process, err); /* somebody started it meanwhile */
-}
-
-/* One that was declared in the file since the sandbox came up joins the list. */
-static void join_late(struct supervisor *sup, const struct sandbox *s, const char *name)
-{
-    struct services list;
-    struct err ignored; /* a wrong file declares nothing; core_services tells */
-    (void)declared_read(sup->core, s, &list, &ignored);
-    mu_lock(&sup->lock);
-    struct home *h = home_locked(sup, &s->id);
-    for (size_t i = 0; h && i < list.count; i++)
-        if (str_eq(list.items[i].name, name) && !in_home(h, name))
-            (void)add_svc(h, &list.items[i]); /* no room: not found, then */
-    mu_unlock(&sup->lock);
-    services_release(&list);
-}
-
-int supervisor_start(struct supervisor *sup, const struct sandbox *s, const char *name,
-                     struct err *err)
-{
-    struct service spec = { 0 };
-    struct home *h;
-    struct svc *v;
-    join_late(sup, s, name);
-    mu_lock(&sup->lock);
-    /* Another start of it may be under way, of before a stop: it would be taken for this one. */
-    while ((v = in_home(h = home_locked(sup, &s->id), name)) && v->busy)
-        cond_wait(&sup->idle, &sup->lock);
-    if (v)
-        v->last_run = false;
-    bool due = v && v->state != SERVICE_RUNNING, taken = due && h->epoch == s->epoch;
-    if (due) {
-        v->state = SERVICE_BACKOFF;
-        v->due_ms = 0;
-        v->backoff_ms = 0;
-        v->restarts = 0;
-        h->not_before_ms = 0;
-    }
-    if (taken) /* in one go: the worker finds it due as well */
-        svc_take_locked(sup, v, &spec);
-    mu_unlock(&sup->lock);
-    if (!v)
-        return no_service(name, err);
-    if (taken) /* a failure shows in the list, and is tried again */
-        (void)svc_start_taken(sup, s, &spec);
-    else if (due) /* of a later start of the sandbox */
-        supervisor_wake(sup);
-    return 0;
 }

@@ -26,12 +26,21 @@ bool supervisor_minds(struct supervisor *sup, const struct sandbox_id *id, uint3
                       const char *name);
 /* The process of some service has ended. */
 void supervisor_ended(struct supervisor *sup);
-/* Declares one at run time (exec with "service": true, a kept exec), which runs already. */
+/* One at run time is declared in three steps: its name is claimed, so that nobody else starts, ends
+ * or declares one of it; its process is started; it is declared, or unclaimed. ret_before is for
+ * supervisor_unclaim. */
+/* Ends what runs by its name, too; visitors of its port wait from here on. */
+void supervisor_claim(struct supervisor *sup, const struct sandbox *s, const struct service *spec,
+                      enum service_state *ret_before);
+/* Changes name until it is free, or that of one with the same command that does not run. */
+void supervisor_claim_free(struct supervisor *sup, const struct sandbox *s, const char *cmd,
+                           char name[SERVICE_NAME_MAX + 1], enum service_state *ret_before);
+/* Nothing came of it: what was there before goes on. */
+void supervisor_unclaim(struct supervisor *sup, const struct sandbox *s, const char *name,
+                        enum service_state before);
+/* It runs already. After a failure the claim is still to be given back. */
 int supervisor_declare(struct supervisor *sup, const struct sandbox *s, const struct service *spec,
                        const struct sandbox_id *process, struct err *err);
-/* Changes name until it is free, or that of one with the same command that does not run. */
-void supervisor_free_name(struct supervisor *sup, const struct sandbox *s, const char *cmd,
-                          char name[SERVICE_NAME_MAX + 1]);
 
 /* --- by hand, for service.c --- */
 /* Those of a sandbox that is awake or frozen; caller releases each. */

@@ -15,6 +15,7 @@
 #include "base/worker.h"
 #include "declared.h"
 #include "inside.h"
+#include "proc.h"
 #include "svc.h"
 #include "wire/json.h"
 
@@ -75,6 +76,30 @@ void svc_take_locked(struct supervisor *sup, struct svc *v, struct service *ret)
     declared_copy(ret, &v->spec);
 }
 
+/* The one that we have taken; NULL: it is gone, or its home, perhaps made anew for another start.
+ */
+static struct svc *taken_locked(struct supervisor *sup, const struct sandbox *s, const char *name)
+    REQUIRES(sup->lock)
+{
+    const struct home *h = home_locked(sup, &s->id);
+    return h && h->epoch == s->epoch ? in_home(h, name) : NULL;
+}
+
+/* It was stopped by hand while it was started: over before anybody may start it again. there: its
+ * sandbox is still up. */
+static void end_in_vain(struct supervisor *sup, const struct sandbox *s, const struct process *p,
+                        bool there)
+{
+    struct err ignored; /* ended already: fine */
+    struct proc *q = there ? procs_find(sup->core->procs, &s->id, &p->id) : NULL;
+    if (!q)
+        (void)link_signal_process(sup->core->p.link, &s->id, p->number, 9, true, &ignored);
+    else if (core_end_process(sup->core, q, &ignored) < 0)
+        log_warn("service.stays", KV_STR("id", s->id.text), KV_ERR(&ignored));
+    if (q)
+        procs_unref(sup->core->procs, q);
+}
+
 bool svc_start_taken(struct supervisor *sup, const struct sandbox *s, struct service *spec)
 {
     struct process p = { 0 };
@@ -83,27 +108,28 @@ bool svc_start_taken(struct supervisor *sup, const struct sandbox *s, struct ser
     int rc = supervisor_spawn(sup->core, s, spec, &p, &err);
     bool silent = rc < 0 && (err.code == ERR_UNAVAILABLE || err.code == ERR_TIMEOUT);
     mu_lock(&sup->lock);
-    struct home *h = home_locked(sup, &s->id); /* dropped, perhaps made anew for another start */
-    struct svc *v = h && h->epoch == s->epoch ? in_home(h, spec->name) : NULL;
-    bool wanted = v && v->state == SERVICE_BACKOFF;
-    if (v)
-        v->busy = false;
+    struct svc *v = taken_locked(sup, s, spec->name);
+    bool there = v, wanted = v && v->state == SERVICE_BACKOFF;
     if (wanted && rc == 0) {
         svc_runs(v, &p.id);
     } else if (wanted) {
         (void)snprintf(v->problem, sizeof v->problem, "%.190s", err.msg);
         back_off(v);
         if (silent)
-            h->not_before_ms = clock_mono_ms() + SILENT_PAUSE_MS;
+            home_locked(sup, &s->id)->not_before_ms = clock_mono_ms() + SILENT_PAUSE_MS;
     }
-    cond_broadcast(&sup->idle);
     mu_unlock(&sup->lock);
     if (rc < 0)
         log_warn("service.start_failed", KV_STR("id", s->id.text), KV_STR("service", spec->name),
                  KV_ERR(&err));
-    else if (!wanted) /* stopped by hand meanwhile */
-        (void)link_signal_process(sup->core->p.link, &s->id, p.number, 9, true,
-                                  &err); /* ended already: fine */
+    else if (!wanted)
+        end_in_vain(sup, s, &p, there);
+    mu_lock(&sup->lock);
+    v = taken_locked(sup, s, spec->name);
+    if (v)
+        v->busy = false;
+    cond_broadcast(&sup->idle);
+    mu_unlock(&sup->lock);
     process_release(&p);
     shape_release(&service_shape, spec);
     supervisor_wake(sup); /* it may have ended before it was noted */
@@ -191,6 +217,10 @@ static void start_job(void *arg)
         h->asleep = h->asleep || !up;
     }
     mu_unlock(&sup->lock);
+    core_unref(s);
+    s = up ? NULL : registry_get(sup->core->registry, &job->sandbox);
+    if (s && s->state == SANDBOX_RUNNING) /* thawed since we looked: nobody else would say so */
+        supervisor_awake(sup, &job->sandbox);
     core_unref(s);
     free(job);
     supervisor_wake(sup);

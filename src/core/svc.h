@@ -1,4 +1,5 @@
-/* The list of services of sandboxes that are awake or frozen, for services.c and supervise.c.
+/* The list of services of sandboxes that are awake or frozen, for services.c, supervise.c and
+ * hands.c.
  * Private to core/. */
 #ifndef CORE_SVC_H
 #define CORE_SVC_H
@@ -12,7 +13,8 @@
 struct svc {
     struct service spec;
     enum service_state state;
-    bool has_process, busy; /* busy: somebody is starting it */
+    bool has_process, busy; /* busy: somebody starts, ends or replaces it */
+    bool reserved;          /* its name alone, for one that is about to be declared */
     bool last_run;          /* stopped by hand already: when its process ends, that is it */
     struct sandbox_id process;
     uint32_t restarts;
@@ -48,8 +50,21 @@ struct supervisor {
 /* --- services.c --- */
 /* NULL: the sandbox is neither awake nor frozen. */
 struct home *home_locked(struct supervisor *sup, const struct sandbox_id *id) REQUIRES(sup->lock);
+/* As home_locked, but of this start of it alone. */
+struct home *home_of_locked(struct supervisor *sup, const struct sandbox *s) REQUIRES(sup->lock);
 /* NULL: not in the list, or no list (h may be NULL). */
 struct svc *in_home(const struct home *h, const char *name);
+/* NULL when it is full. */
+struct svc *svc_add(struct home *h, const struct service *spec);
+/* false: it was not in the list. *ret: the process that it has, if any. */
+bool svc_drop(struct supervisor *sup, const struct sandbox_id *id, const char *name,
+              struct sandbox_id *ret);
+/* One at a time: a row's services are read, changed and written back, or made a home of. */
+void row_begin(struct supervisor *sup);
+void row_end(struct supervisor *sup);
+/* Makes the home if there is none yet: a sandbox shows as awake a moment before its list is made;
+ * at the daemon's start, long before. */
+void settle_late(struct supervisor *sup, const struct sandbox *s);
 /* Has the worker look at what is due. */
 void supervisor_wake(struct supervisor *sup);
 

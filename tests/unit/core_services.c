@@ -3,6 +3,8 @@
 #include <pthread.h>
 
 #include "corerig.h"
+#include "inside.h"
+#include "services.h"
 
 static struct err err;
 
@@ -193,6 +195,129 @@ static void check_told(void)
     CHECK(hands[0].wrong == 0 && hands[1].wrong == 0);
     if (hands[0].wrong || hands[1].wrong)
         printf("# wrong: %d, %d\n", hands[0].wrong, hands[1].wrong);
+    purge(&id);
+}
+
+/* What was told to be stopped does not run, what was told to be started does, and never two of it,
+ * whoever else is at it meanwhile. */
+static void *stop_and_start(void *arg)
+{
+    struct hand *h = arg;
+    struct err e;
+    for (int i = 0; i < 100; i++) {
+        enum service_act act = i % 2 ? SERVICE_STOP : SERVICE_RESTART;
+        if (core_service_act(rig.core, &me, &h->id, h->name, act, &e) < 0 ||
+            running(&h->id, h->name) > 1)
+            h->wrong++;
+    }
+    return NULL;
+}
+
+static void check_two_hands(void)
+{
+    struct service one = svc("one", "[\"hold\"]", SERVICE_ALWAYS);
+    struct sandbox_id id = with_services(&one, 1);
+    struct hand hands[] = { { id, "one", 0 }, { id, "one", 0 } };
+    pthread_t other;
+    CHECK(pthread_create(&other, NULL, stop_and_start, &hands[1]) == 0);
+    (void)stop_and_start(&hands[0]);
+    (void)pthread_join(other, NULL);
+    CHECK(hands[0].wrong == 0 && hands[1].wrong == 0);
+    CHECK(core_service_act(rig.core, &me, &id, "one", SERVICE_STOP, &err) == 0);
+    CHECK(running(&id, "one") == 0 && info(&id, "one").state == SERVICE_STOPPED);
+    CHECK(core_service_act(rig.core, &me, &id, "one", SERVICE_START, &err) == 0);
+    CHECK(running(&id, "one") == 1 && info(&id, "one").state == SERVICE_RUNNING);
+    purge(&id);
+}
+
+/* One whose end everybody can see is started, though the worker has not noticed it yet. */
+static void check_noticed(void)
+{
+    struct service one = svc("one", "[\"hold\"]", SERVICE_NEVER);
+    struct sandbox_id id = with_services(&one, 1);
+    int wrong = 0;
+    for (int i = 0; i < 50; i++) {
+        struct service_info before = info(&id, "one");
+        CHECK(core_process_signal(rig.core, &me, &id, &before.process, 9, true, &err) == 0);
+        int64_t end = clock_mono_ms() + SOON;
+        while (running(&id, "one") == 1 && clock_mono_ms() < end)
+            continue;
+        CHECK(core_service_act(rig.core, &me, &id, "one", SERVICE_START, &err) == 0);
+        wrong += same_process(&id, "one", &before);
+    }
+    CHECK(wrong == 0);
+    purge(&id);
+}
+
+/* Another daemon, whose Engine is away: it knows its agents and has compared nothing yet. */
+static void restart_blind(void)
+{
+    rig_restart(false);
+    fake_fail(&rig.fake, FAKE_LIST, 1, false, ERR_ENGINE);
+    CHECK(core_reconcile(rig.core, true, &err) < 0);
+    fake_heal(&rig.fake);
+}
+
+/* It knows what runs all the same. */
+static void check_before_boot(void)
+{
+    struct service list[] = { svc("a", "[\"hold\"]", SERVICE_ALWAYS),
+                              svc("b", "[\"hold\"]", SERVICE_ALWAYS) };
+    struct sandbox_id id = with_services(list, 2);
+    struct process p;
+    restart_blind();
+    CHECK(core_service_act(rig.core, &me, &id, "a", SERVICE_STOP, &err) == 0);
+    CHECK(info(&id, "a").state == SERVICE_STOPPED && running(&id, "a") == 0);
+    CHECK(core_service_act(rig.core, &me, &id, "a", SERVICE_START, &err) == 0);
+    CHECK(becomes(&id, "a", SERVICE_RUNNING, 0) && one_runs(&id, "a"));
+    restart_blind();
+    struct service late = svc("late", "[\"hold\"]", SERVICE_ALWAYS);
+    if (CHECK(core_service_add(rig.core, &me, &id, &late, &p, &err) == 0))
+        process_release(&p);
+    CHECK(core_reconcile(rig.core, true, &err) == 0);
+    CHECK(becomes(&id, "b", SERVICE_RUNNING, 0) && becomes(&id, "late", SERVICE_RUNNING, 0));
+    struct service_info b = info(&id, "b");
+    CHECK(core_process_signal(rig.core, &me, &id, &b.process, 9, true, &err) == 0);
+    CHECK(becomes(&id, "b", SERVICE_RUNNING, 1)); /* looked after */
+    CHECK(rig_stop(&id, &err) == 0);
+    purge(&id);
+}
+
+/* A name that somebody is about to declare is nobody else's, and is not shown. */
+static void check_claims(void)
+{
+    struct service one = svc("node", "[\"hold\"]", SERVICE_NEVER);
+    struct sandbox_id id = with_services(&one, 1);
+    struct supervisor *sup = rig.core->supervisor;
+    const struct sandbox *s;
+    char a[SERVICE_NAME_MAX + 1] = "x", b[SERVICE_NAME_MAX + 1] = "x",
+                              c[SERVICE_NAME_MAX + 1] = "node";
+    enum service_state before[3];
+    CHECK(core_find(rig.core, &id, &s, &err) == 0);
+    supervisor_claim_free(sup, s, "[\"hold\"]", a, &before[0]);
+    supervisor_claim_free(sup, s, "[\"hold\"]", b, &before[1]);
+    supervisor_claim_free(sup, s, "[\"hold\"]", c, &before[2]);
+    CHECK_STR("x", a);
+    CHECK_STR("x-2", b);
+    CHECK_STR("node-2", c); /* the other one runs */
+    CHECK(info(&id, "x").state == SERVICE_STATE_COUNT);
+    supervisor_unclaim(sup, s, a, before[0]);
+    supervisor_unclaim(sup, s, c, before[2]);
+    CHECK(info(&id, "node").state == SERVICE_RUNNING);
+    struct service spec = svc(b, "[\"hold\"]", SERVICE_NEVER);
+    struct process p;
+    if (CHECK(supervisor_spawn(rig.core, s, &spec, &p, &err) == 0)) {
+        CHECK(supervisor_declare(sup, s, &spec, &p.id, &err) == 0);
+        process_release(&p);
+    }
+    CHECK(info(&id, "x-2").state == SERVICE_RUNNING && running(&id, "x-2") == 1);
+    CHECK(core_service_act(rig.core, &me, &id, "x-2", SERVICE_STOP, &err) == 0);
+    /* One that stands still and has the same command is taken up again, or left as it was. */
+    supervisor_claim_free(sup, s, "[\"hold\"]", b, &before[1]);
+    CHECK_STR("x-2", b);
+    supervisor_unclaim(sup, s, b, before[1]);
+    CHECK(info(&id, "x-2").state == SERVICE_STOPPED);
+    core_unref(s);
     purge(&id);
 }
 
@@ -413,6 +538,10 @@ int main(void)
     check_quick_ends();
     check_hands();
     check_told();
+    check_two_hands();
+    check_noticed();
+    check_before_boot();
+    check_claims();
     check_remove();
     check_restart();
     check_stopped();
