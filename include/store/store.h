@@ -154,8 +154,10 @@ int store_idem_get(struct store *s, const char *tenant, const char *key, struct 
                    struct err *err); /* ERR_NOT_FOUND */
 int store_idem_done(struct store *s, const char *tenant, const char *key, int status,
                     const char *body, struct err *err);
-/* Forgets a failed one, so that a retry acts anew. */
-int store_idem_drop(struct store *s, const char *tenant, const char *key, struct err *err);
+/* Forgets a failed one, so that a retry acts anew. Success, too, when the key stands for another
+ * sandbox by now, or its reply is stored: it stays. */
+int store_idem_drop(struct store *s, const char *tenant, const char *key,
+                    const struct sandbox_id *sandbox, struct err *err);
 int store_idem_expire(struct store *s, int64_t before_ms, struct err *err);
 
 #endif

@@ -264,7 +264,8 @@ static int replay(struct core *c, const struct caller *who, const struct core_cr
         return 1;
     }
     core_unref(s);
-    return store_idem_drop(c->p.store, who->tenant, req->idem_key, err);
+    /* Of several retries one drops it and creates; who comes later meets that one's key. */
+    return store_idem_drop(c->p.store, who->tenant, req->idem_key, &seen.sandbox, err);
 }
 
 /* The project has one already, which by_project answers: nothing will be started. */
@@ -325,7 +326,7 @@ static int create(struct core *c, const struct caller *who, const struct core_cr
         rc = missing(&id, err); /* deleted by somebody the moment it ran */
     if (rc < 0 && req->idem_key) {
         struct err ignored;
-        (void)store_idem_drop(c->p.store, who->tenant, req->idem_key,
+        (void)store_idem_drop(c->p.store, who->tenant, req->idem_key, &id,
                               &ignored); /* expires by itself */
     }
     return rc;

@@ -34,6 +34,7 @@ int store_idem_get(struct store *s, const char *tenant, const char *key, struct 
 
 struct record {
     const char *tenant, *key;
+    const struct sandbox_id *sandbox;
     int status;
     const char *body;
 };
@@ -53,21 +54,24 @@ static int do_done(struct db *db, void *arg, struct err *err)
 int store_idem_done(struct store *s, const char *tenant, const char *key, int status,
                     const char *body, struct err *err)
 {
-    struct record r = { tenant, key, status, body };
+    struct record r = { .tenant = tenant, .key = key, .status = status, .body = body };
     return writer_run(s->writer, do_done, &r, false, err);
 }
 
 static int do_drop(struct db *db, void *arg, struct err *err)
 {
     const struct record *r = arg;
-    int changed =
-        db_run(db, Q_IDEM_DROP, ARGS(ARG_TEXT("tenant", r->tenant), ARG_TEXT("key", r->key)), err);
+    int changed = db_run(db, Q_IDEM_DROP,
+                         ARGS(ARG_TEXT("tenant", r->tenant), ARG_TEXT("key", r->key),
+                              ARG_TEXT("sandbox", r->sandbox->text)),
+                         err);
     return changed < 0 ? -1 : 0;
 }
 
-int store_idem_drop(struct store *s, const char *tenant, const char *key, struct err *err)
+int store_idem_drop(struct store *s, const char *tenant, const char *key,
+                    const struct sandbox_id *sandbox, struct err *err)
 {
-    struct record r = { .tenant = tenant, .key = key };
+    struct record r = { .tenant = tenant, .key = key, .sandbox = sandbox };
     return writer_run(s->writer, do_drop, &r, false, err);
 }
 

@@ -164,6 +164,24 @@ static inline bool rig_becomes(const struct sandbox_id *id, int state)
     return ok;
 }
 
+/* A thread that waits where nothing else shows it, once it has told its tid; or that has ended. */
+static inline void rig_until_asleep(atomic_int *tid)
+{
+    int64_t end = clock_mono_ms() + SOON;
+    char path[64], text[64] = "";
+    do {
+        (void)poll(NULL, 0, 1);
+        (void)snprintf(path, sizeof path, "/proc/self/task/%d/stat", atomic_load(tid));
+        FILE *f = atomic_load(tid) ? fopen(path, "re") : NULL;
+        if (atomic_load(tid) && !f)
+            return;
+        if (f) {
+            (void)!fgets(text, sizeof text, f); /* a tid, a name in brackets, a letter */
+            (void)fclose(f);
+        }
+    } while (!strstr(text, ") S") && clock_mono_ms() < end);
+}
+
 static inline int rig_start(const struct sandbox_id *id, struct err *err)
 {
     const struct sandbox *s;

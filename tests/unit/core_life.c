@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "corerig.h"
+#include "inside.h" /* to be another's hand */
 
 static struct err err;
 
@@ -427,6 +428,124 @@ static void check_single_flight(void)
     purge(&id);
 }
 
+/* --- retries with one key --- */
+
+static int create_with_key(const char *key, struct sandbox_id *ret_id, struct err *e)
+{
+    struct core_create req = { .idem_key = key };
+    const struct sandbox *s = NULL;
+    char *replay = NULL;
+    int status;
+    int rc = core_create(rig.core, &me, &req, &s, &replay, &status, e);
+    if (s)
+        *ret_id = s->id;
+    core_unref(s);
+    free(replay);
+    return rc;
+}
+
+struct retry {
+    atomic_int tid;
+    struct sandbox_id id;
+    int rc;
+    struct err err;
+};
+
+static void *retry(void *arg)
+{
+    struct retry *r = arg;
+    atomic_store(&r->tid, gettid());
+    r->rc = create_with_key("lost", &r->id, &r->err);
+    return NULL;
+}
+
+/* No reply was stored and the row is gone. Of two retries that have both seen it one makes a
+ * sandbox: the other does not drop the key of that one. */
+static void check_two_retries(void)
+{
+    struct sandbox_id lost;
+    struct retry late = { .rc = 0 };
+    pthread_t t;
+    CHECK(create_with_key("lost", &lost, &err) == 0);
+    purge(&lost);
+    registry_birth_begin(rig.core->registry); /* who has read the key waits for its row */
+    CHECK(pthread_create(&t, NULL, retry, &late) == 0);
+    rig_until_asleep(&late.tid);
+    struct core_create req = { .idem_key = "lost" };
+    struct sandbox row = { .tenant = str_dup(me.tenant),
+                           .node = str_dup(rig.core->node),
+                           .state = SANDBOX_CREATING,
+                           .image = str_dup("image"),
+                           .epoch = 1,
+                           .memory_high = str_dup("4G") };
+    struct store_create first = { .row = &row,
+                                  .tenant_max = 9,
+                                  .idem_key = req.idem_key,
+                                  .idem_hash = req.idem_hash,
+                                  .actor = me.actor };
+    sandbox_id_new(&row.id);
+    CHECK(store_idem_drop(rig.store, me.tenant, "lost", &lost, &err) == 0);
+    CHECK(store_create(rig.store, &first, &err) == 0);
+    registry_birth_end(rig.core->registry);
+    CHECK(pthread_join(t, NULL) == 0);
+    CHECK(late.rc < 0 && late.err.code == ERR_IN_PROGRESS);
+    rig_restart(true); /* the first was killed here: it is led on */
+    CHECK(rig_state(&row.id) == SANDBOX_RUNNING && rig.fake.count == 1);
+    CHECK(create_with_key("lost", &late.id, &err) == 0 && sandbox_id_eq(&late.id, &row.id));
+    purge(&row.id);
+    free(row.tenant);
+    free(row.node);
+    free(row.image);
+    free(row.memory_high);
+}
+
+/* The first request's row shows that it failed, and a retry comes before it has dropped its key. */
+static struct sandbox_id second;
+static int second_rc;
+static void retry_early(void *ctx, enum fake_call call)
+{
+    (void)ctx;
+    struct core_filter creating = { .state = SANDBOX_CREATING };
+    const struct sandbox **rows;
+    struct err e;
+    size_t n;
+    bool more;
+    if (call != FAKE_IMAGE)
+        return;
+    rig.fake.hook = NULL;
+    second_rc = -1;
+    if (core_list(rig.core, &me, &creating, &rows, &n, &more, &e) < 0)
+        return;
+    for (size_t i = 0; i < n; i++) {
+        (void)core_fire(rig.core, rows[i], SANDBOX_ON_FAILED, NULL, NULL, &e);
+        core_unref(rows[i]);
+    }
+    free(rows);
+    second_rc = create_with_key("early", &second, &e);
+}
+
+static void check_early_retry(void)
+{
+    struct sandbox_id id;
+    static const struct core_filter failed = { .state = SANDBOX_ERROR };
+    const struct sandbox **rows;
+    size_t n;
+    bool more;
+    fake_fail(&rig.fake, FAKE_IMAGE, 2, false, ERR_ENGINE); /* the second's comes first */
+    rig.fake.hook = retry_early;
+    CHECK(create_with_key("early", &id, &err) < 0 && err.code == ERR_ENGINE);
+    fake_heal(&rig.fake);
+    CHECK(second_rc == 0 && rig_state(&second) == SANDBOX_RUNNING);
+    CHECK(create_with_key("early", &id, &err) == 0 && sandbox_id_eq(&id, &second));
+    purge(&second);
+    CHECK(core_list(rig.core, &me, &failed, &rows, &n, &more, &err) == 0 && n == 1);
+    id = rows[0]->id;
+    core_unref(rows[0]);
+    free(rows);
+    purge(&id);
+    CHECK(rig.fake.count == 0);
+}
+
 int main(void)
 {
     rig_up();
@@ -441,6 +560,8 @@ int main(void)
     check_dead_at_start();
     check_failures();
     check_single_flight();
+    check_two_retries();
+    check_early_retry();
     check_crowd();
     rig_down();
     return check_done();

@@ -296,15 +296,23 @@ static void test_idempotency(void)
     CHECK(store_create(st, &two, &err) < 0 && err.code == ERR_IDEMPOTENCY);
     CHECK(store_create(st, &three, &err) == 0); /* another tenant's key is another key */
 
+    CHECK(store_idem_drop(st, "i", "k", &b->id, &err) == 0); /* it is a's: stays */
+    CHECK(store_create(st, &two, &err) < 0 && err.code == ERR_IDEMPOTENCY);
+
     CHECK(store_idem_done(st, "i", "k", 201, "{\"id\":1}", &err) == 0);
     CHECK(store_idem_done(st, "i", "k", 500, "late", &err) < 0 && err.code == ERR_NOT_FOUND);
     CHECK(store_idem_get(st, "i", "k", &i, &err) == 0);
     CHECK(i.status == 201 && str_eq(i.body, "{\"id\":1}"));
     free(i.body);
     CHECK(store_create(st, &two, &err) < 0 && err.code == ERR_IDEMPOTENCY);
-    CHECK(store_idem_drop(st, "i", "k", &err) == 0);
-    CHECK(store_idem_drop(st, "i", "k", &err) == 0);
+    CHECK(store_idem_drop(st, "i", "k", &a->id, &err) == 0); /* answered: stays */
+    CHECK(store_create(st, &two, &err) < 0 && err.code == ERR_IDEMPOTENCY);
+
+    two.idem_key = "k2";
     CHECK(store_create(st, &two, &err) == 0);
+    CHECK(store_idem_drop(st, "i", "k2", &b->id, &err) == 0);
+    CHECK(store_idem_drop(st, "i", "k2", &b->id, &err) == 0);
+    CHECK(store_idem_get(st, "i", "k2", &i, &err) < 0 && err.code == ERR_NOT_FOUND);
 
     CHECK(store_idem_expire(st, 1000, &err) == 0); /* made at 1000: stays */
     CHECK(store_idem_get(st, "j", "k", &i, &err) == 0);

@@ -139,8 +139,9 @@ VALUES (:tenant, :key, :node, :hash, :sandbox, :now_ms);
 -- :idem_done  (tenant, key, status, body) -> changed rows
 UPDATE idempotency SET status = :status, body = :body
 WHERE tenant = :tenant AND key = :key AND status = 0;
--- :idem_drop  (tenant, key) -> changed rows
-DELETE FROM idempotency WHERE tenant = :tenant AND key = :key;
+-- :idem_drop  (tenant, key, sandbox) -> changed rows
+DELETE FROM idempotency
+WHERE tenant = :tenant AND key = :key AND sandbox = :sandbox AND status = 0;
 -- :idem_expire  (before_ms) -> changed rows
 DELETE FROM idempotency WHERE at_ms < :before_ms;
 
