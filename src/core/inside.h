@@ -72,9 +72,9 @@ int core_finish_delete(struct core *c, const struct sandbox *row, uint64_t *ret_
 /* The row, when it is the caller's. */
 const struct sandbox *core_own_row(struct core *c, const struct caller *who,
                                    const struct sandbox_id *id, struct err *err);
-/* As core_own_row, once it is in no -ING state. *ret_waited: somebody was at it before. */
+/* As core_own_row, once it is in no -ING state. *ret_start: as registry_settled says. */
 const struct sandbox *core_settled_row(struct core *c, const struct caller *who,
-                                       const struct sandbox_id *id, bool *ret_waited,
+                                       const struct sandbox_id *id, bool *ret_start,
                                        struct err *err);
 /* core_process_start in a sandbox that is known to run (its services). */
 int core_process_start_in(struct core *c, const struct sandbox *s, const struct process_spec *spec,

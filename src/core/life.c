@@ -122,14 +122,14 @@ const struct sandbox *core_own_row(struct core *c, const struct caller *who,
 }
 
 const struct sandbox *core_settled_row(struct core *c, const struct caller *who,
-                                       const struct sandbox_id *id, bool *ret_waited,
+                                       const struct sandbox_id *id, bool *ret_start,
                                        struct err *err)
 {
     const struct sandbox *s = core_own_row(c, who, id, err);
     if (!s)
         return NULL;
     core_unref(s);
-    if (!registry_settled(c->registry, id, clock_mono_ms() + SETTLE_WAIT_MS, &s, ret_waited)) {
+    if (!registry_settled(c->registry, id, clock_mono_ms() + SETTLE_WAIT_MS, &s, ret_start)) {
         (void)err_set(err, ERR_TIMEOUT, "the sandbox is busy; it goes on, ask again");
         return NULL;
     }
@@ -434,15 +434,15 @@ static int up(struct core *c, const struct caller *who, const struct sandbox_id 
               const struct sandbox **ret, struct err *err)
 {
     for (int attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
-        bool waited;
-        const struct sandbox *s = core_settled_row(c, who, id, &waited, err);
+        bool start;
+        const struct sandbox *s = core_settled_row(c, who, id, &start, err);
         if (!s)
             return -1;
         if (s->state == SANDBOX_RUNNING) {
             *ret = s;
             return 0;
         }
-        if (waited && s->error_message) { /* the start we waited for failed: its outcome is ours */
+        if (start && s->error_message) { /* the start we waited for failed: its outcome is ours */
             (void)err_set(err, ERR_UNAVAILABLE, "start failed: %s", s->error_message);
             core_unref(s);
             return -1;
@@ -480,8 +480,8 @@ int core_stop(struct core *c, const struct caller *who, const struct sandbox_id 
 {
     *ret = NULL;
     for (int attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
-        bool waited;
-        const struct sandbox *s = core_settled_row(c, who, id, &waited, err);
+        bool start;
+        const struct sandbox *s = core_settled_row(c, who, id, &start, err);
         if (!s)
             return -1;
         if (s->state == SANDBOX_STOPPED) {
@@ -519,8 +519,8 @@ static int end_row(struct core *c, const struct caller *who, const struct sandbo
                    bool purge, uint64_t *ret_freed, struct err *err)
 {
     for (int attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
-        bool waited;
-        const struct sandbox *s = core_settled_row(c, who, id, &waited, err);
+        bool start;
+        const struct sandbox *s = core_settled_row(c, who, id, &start, err);
         if (!s)
             return -1;
         struct store_move m = { .purge = purge,

@@ -294,11 +294,18 @@ void registry_disown(struct registry *r, const struct sandbox_id *id)
     mu_unlock(&r->lock);
 }
 
+/* A start clears the cause of the end before it; the claim under which the reconciler ends what was
+ * started by hand does not. */
+static bool starts(const struct sandbox *s)
+{
+    return (s->state == SANDBOX_CREATING || s->state == SANDBOX_STARTING) && !s->error_message;
+}
+
 bool registry_settled(struct registry *r, const struct sandbox_id *id, int64_t deadline_ms,
-                      const struct sandbox **ret, bool *ret_waited)
+                      const struct sandbox **ret, bool *ret_start)
 {
     bool in_time = true;
-    *ret_waited = false;
+    *ret_start = false;
     *ret = NULL;
     mu_lock(&r->lock);
     for (;;) {
@@ -307,7 +314,7 @@ bool registry_settled(struct registry *r, const struct sandbox_id *id, int64_t d
             *ret = e ? core_ref(&e->snap->row) : NULL;
             break;
         }
-        *ret_waited = true;
+        *ret_start = starts(&e->snap->row);
         if (!in_time)
             break;
         in_time = cond_wait_until(&r->changed, &r->lock, deadline_ms);

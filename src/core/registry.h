@@ -34,9 +34,10 @@ const struct sandbox *registry_take(struct registry *r, const struct sandbox_id 
 void registry_disown(struct registry *r, const struct sandbox_id *id);
 
 /* Waits until the row is in no -ING state or is gone (NULL in *ret); false at the deadline.
- * *ret is a reference. *ret_waited: the row was in an -ING state at first. */
+ * *ret is a reference. *ret_start: what was waited for was a start, so that a cause which the row
+ * has now is that start's. */
 bool registry_settled(struct registry *r, const struct sandbox_id *id, int64_t deadline_ms,
-                      const struct sandbox **ret, bool *ret_waited);
+                      const struct sandbox **ret, bool *ret_start);
 
 /* Who lost a race on disk against a row that memory still shows as `seen`: waits until it shows the
  * winner's move, which follows at once. */

@@ -95,8 +95,8 @@ int core_thaw(struct core *c, const struct sandbox *row, struct err *err)
 int core_pause(struct core *c, const struct caller *who, const struct sandbox_id *id,
                const struct sandbox **ret, struct err *err)
 {
-    bool waited;
-    const struct sandbox *s = core_settled_row(c, who, id, &waited, err);
+    bool start;
+    const struct sandbox *s = core_settled_row(c, who, id, &start, err);
     if (!s)
         return -1;
     if (s->state == SANDBOX_PAUSED) {

@@ -252,17 +252,22 @@ static void long_deaf(struct registry_live *live, void *ctx)
     live->deaf_since_ms = 1;
 }
 
+static void make_deaf(const struct sandbox_id *id)
+{
+    struct fake_agent *a = fake_agent_of(&rig.fake, id);
+    atomic_store(&a->deaf, true);
+    fake_agent_wake(a);
+    int64_t end = clock_mono_ms() + SOON;
+    while (link_ready(rig.link, id) && clock_mono_ms() < end)
+        (void)poll(NULL, 0, 1);
+}
+
 /* An agent that does not know this start (its container was restarted while we were away). */
 static void check_deaf(void)
 {
     struct sandbox_id id = rig_create();
     struct exec_result res;
-    struct fake_agent *a = fake_agent_of(&rig.fake, &id);
-    atomic_store(&a->deaf, true);
-    fake_agent_wake(a);
-    int64_t end = clock_mono_ms() + SOON;
-    while (link_ready(rig.link, &id) && clock_mono_ms() < end)
-        (void)poll(NULL, 0, 1);
+    make_deaf(&id);
     CHECK(core_reconcile(rig.core, false, &err) == 0 && rig_state(&id) == SANDBOX_RUNNING);
     registry_live_update(rig.core->registry, &id, long_deaf, NULL);
     CHECK(core_reconcile(rig.core, false, &err) == 0);
@@ -274,6 +279,65 @@ static void check_deaf(void)
     rig_true("deaf");
 }
 
+/* A start that comes while a container is being ended. */
+struct behind {
+    struct sandbox_id id;
+    pthread_t thread;
+    atomic_int tid;
+    bool begun;
+    int rc;
+    struct err err;
+};
+
+static void *start_behind(void *arg)
+{
+    struct behind *b = arg;
+    atomic_store(&b->tid, gettid());
+    b->rc = rig_start(&b->id, &b->err);
+    return NULL;
+}
+
+static void at_stop(void *ctx, enum fake_call call)
+{
+    struct behind *b = ctx;
+    if (call != FAKE_STOP || b->begun)
+        return;
+    b->begun = true;
+    if (pthread_create(&b->thread, NULL, start_behind, b) != 0)
+        abort();
+    rig_until_asleep(&b->tid);
+}
+
+static void reconcile_and_start(const char *row, const struct sandbox_id *id)
+{
+    struct behind b = { .id = *id };
+    rig.fake.hook_ctx = &b;
+    rig.fake.hook = at_stop;
+    CHECK_ROW(row, core_reconcile_one(rig.core, id, &err) == 0 && b.begun);
+    if (b.begun)
+        CHECK_ROW(row, pthread_join(b.thread, NULL) == 0);
+    rig.fake.hook = NULL;
+    if (!CHECK_ROW(row, b.rc == 0 && rig_state(id) == SANDBOX_RUNNING))
+        printf("# %s\n", b.err.msg);
+}
+
+/* It waits, and starts: the cause of an earlier end is no failure of a start. */
+static void check_start_behind(void)
+{
+    struct sandbox_id id = rig_create();
+    uint64_t freed;
+    make_deaf(&id);
+    registry_live_update(rig.core->registry, &id, long_deaf, NULL);
+    reconcile_and_start("behind the end of a deaf one", &id);
+    void *rt = rig.runtime.self;
+    CHECK(rig.runtime.stop(rt, box_of(&id).container_id, 0, &err) == 0);
+    CHECK(core_reconcile_one(rig.core, &id, &err) == 0 && rig_state(&id) == SANDBOX_STOPPED);
+    CHECK(rig.runtime.start(rt, box_of(&id).container_id, &err) == 0);
+    reconcile_and_start("behind the end of one started by hand", &id);
+    rig_true("started behind");
+    CHECK(core_purge(rig.core, &me, &id, &freed, &err) == 0);
+}
+
 int main(void)
 {
     rig_up();
@@ -281,6 +345,7 @@ int main(void)
     check_by_hand();
     check_flicker();
     check_deaf();
+    check_start_behind();
     rig_down();
     return check_done();
 }

@@ -111,6 +111,35 @@ static void check_owners(void)
     registry_free(r);
 }
 
+static void explain(struct sandbox *row, void *ctx)
+{
+    row->error_message = str_dup(ctx);
+}
+
+/* A failure is shared by who waited for a start, and by nobody else. */
+static void check_waits_for_start(void)
+{
+    struct registry *r = registry_new();
+    struct sandbox_id id = add(r, "a", 1);
+    for (int i = 0; i < SANDBOX_STATE_COUNT; i++) {
+        enum sandbox_state state = (enum sandbox_state)i;
+        const struct sandbox *s;
+        bool start;
+        move(r, &id, state);
+        CHECK_ROW(sandbox_state_name(state),
+                  registry_settled(r, &id, 0, &s, &start) == sandbox_state_settled(state));
+        core_unref(s);
+        CHECK_ROW(sandbox_state_name(state),
+                  start == (state == SANDBOX_CREATING || state == SANDBOX_STARTING));
+    }
+    CHECK(registry_update(r, &id, explain, "an end before"));
+    const struct sandbox *none;
+    bool start;
+    move(r, &id, SANDBOX_STARTING); /* not by a start: that clears it */
+    CHECK(!registry_settled(r, &id, 0, &none, &start) && !start);
+    registry_free(r);
+}
+
 static void check_counts(void)
 {
     struct registry *r = registry_new();
@@ -169,8 +198,8 @@ static void *waiter(void *arg)
     (void)arg;
     while (!atomic_load(&over)) {
         const struct sandbox *s;
-        bool waited;
-        if (!registry_settled(shared, &one, clock_mono_ms() + 5000, &s, &waited) || !s ||
+        bool start;
+        if (!registry_settled(shared, &one, clock_mono_ms() + 5000, &s, &start) || !s ||
             !sandbox_state_settled(s->state))
             atomic_store(&together, 99);
         core_unref(s);
@@ -288,6 +317,7 @@ int main(void)
 {
     check_order();
     check_owners();
+    check_waits_for_start();
     check_counts();
     check_watch();
     check_birth();
