@@ -29,8 +29,8 @@ static void note_progress(struct registry_live *live, void *ctx)
 {
     const struct progress *p = ctx;
     live->phase = p->phase;
-    if (p->phase == PHASE_QUEUED)
-        live->signalled_at_ms = 0; /* of the start before */
+    if (p->phase == PHASE_QUEUED) /* of the start before */
+        live->signalled_at_ms = live->deaf_since_ms = 0;
     if (p->spent.total == 0)
         return;
     live->start = p->spent;

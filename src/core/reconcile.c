@@ -287,7 +287,9 @@ static void row_job(void *arg)
     container_name(&job->row->id, name);
     if (fits && box && !str_eq(box->name, name))
         fits = false;
-    if (!fits && core_reconcile_one(c, &job->row->id, &err) < 0)
+    if (fits) /* so that it is told from the next time that its agent is not heard */
+        registry_live_update(c->registry, &job->row->id, note_heard, &(int64_t){ 0 });
+    else if (core_reconcile_one(c, &job->row->id, &err) < 0)
         log_warn("reconcile.row_failed", KV_STR("id", job->row->id.text), KV_ERR(&err));
     core_unref(job->row);
     free(job);

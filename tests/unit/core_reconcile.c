@@ -252,13 +252,13 @@ static void long_deaf(struct registry_live *live, void *ctx)
     live->deaf_since_ms = 1;
 }
 
-static void make_deaf(const struct sandbox_id *id)
+static void make_deaf(const struct sandbox_id *id, bool deaf)
 {
     struct fake_agent *a = fake_agent_of(&rig.fake, id);
-    atomic_store(&a->deaf, true);
+    atomic_store(&a->deaf, deaf);
     fake_agent_wake(a);
     int64_t end = clock_mono_ms() + SOON;
-    while (link_ready(rig.link, id) && clock_mono_ms() < end)
+    while (link_ready(rig.link, id) == deaf && clock_mono_ms() < end)
         (void)poll(NULL, 0, 1);
 }
 
@@ -267,7 +267,7 @@ static void check_deaf(void)
 {
     struct sandbox_id id = rig_create();
     struct exec_result res;
-    make_deaf(&id);
+    make_deaf(&id, true);
     CHECK(core_reconcile(rig.core, false, &err) == 0 && rig_state(&id) == SANDBOX_RUNNING);
     registry_live_update(rig.core->registry, &id, long_deaf, NULL);
     CHECK(core_reconcile(rig.core, false, &err) == 0);
@@ -277,6 +277,25 @@ static void check_deaf(void)
     uint64_t freed;
     CHECK(core_purge(rig.core, &me, &id, &freed, &err) == 0);
     rig_true("deaf");
+}
+
+/* It was not heard for a moment, and then again, but was well in between. */
+static void check_heard_between(void)
+{
+    struct sandbox_id id = rig_create();
+    uint64_t freed;
+    make_deaf(&id, true);
+    registry_live_update(rig.core->registry, &id, long_deaf, NULL);
+    make_deaf(&id, false);
+    CHECK(core_reconcile(rig.core, false, &err) == 0);
+    make_deaf(&id, true);
+    CHECK(core_reconcile_one(rig.core, &id, &err) == 0 && rig_state(&id) == SANDBOX_RUNNING);
+    /* Another start: its agent is another. */
+    registry_live_update(rig.core->registry, &id, long_deaf, NULL);
+    CHECK(rig_stop(&id, &err) == 0 && rig_start(&id, &err) == 0);
+    make_deaf(&id, true);
+    CHECK(core_reconcile_one(rig.core, &id, &err) == 0 && rig_state(&id) == SANDBOX_RUNNING);
+    CHECK(core_purge(rig.core, &me, &id, &freed, &err) == 0);
 }
 
 /* A start that comes while a container is being ended. */
@@ -326,7 +345,7 @@ static void check_start_behind(void)
 {
     struct sandbox_id id = rig_create();
     uint64_t freed;
-    make_deaf(&id);
+    make_deaf(&id, true);
     registry_live_update(rig.core->registry, &id, long_deaf, NULL);
     reconcile_and_start("behind the end of a deaf one", &id);
     void *rt = rig.runtime.self;
@@ -345,6 +364,7 @@ int main(void)
     check_by_hand();
     check_flicker();
     check_deaf();
+    check_heard_between();
     check_start_behind();
     rig_down();
     return check_done();
