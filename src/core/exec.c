@@ -59,6 +59,13 @@ const char *core_failed_why(int sys)
     }
 }
 
+static void hand_out(struct talk *t, enum exec_stream stream, const void *data, size_t len)
+{
+    t->result->bytes[stream] += len;
+    if (len && !t->gone && t->sink->write(t->sink->ctx, stream, data, len) < 0)
+        t->gone = true;
+}
+
 /* As a shell does: 127 not found, 126 found but not runnable, and the reason on stderr. A bad cwd
  * is the request's fault. */
 static int on_failed(struct talk *t, const struct frame *f, struct err *err)
@@ -76,17 +83,14 @@ static int on_failed(struct talk *t, const struct frame *f, struct err *err)
     int n = snprintf(text, sizeof text, "exec: %.256s: %s\n", t->req->argv->items[0],
                      core_failed_why(sys));
     t->result->code = sys == ENOENT ? 127 : 126;
-    t->result->bytes[EXEC_STDERR] += (uint64_t)n;
     t->ended = true;
-    if (t->sink->write(t->sink->ctx, EXEC_STDERR, text, (size_t)n) < 0)
-        t->gone = true;
+    hand_out(t, EXEC_STDERR, text, (size_t)n);
     return 0;
 }
 
 static int on_frame(struct talk *t, const struct frame *f, struct err *err)
 {
     struct frame_exit e;
-    enum exec_stream stream = f->type == FRAME_STDOUT ? EXEC_STDOUT : EXEC_STDERR;
     switch (f->type) {
     case FRAME_STARTED:
         if (f->len < 4 || t->started)
@@ -98,9 +102,7 @@ static int on_frame(struct talk *t, const struct frame *f, struct err *err)
         return 0;
     case FRAME_STDOUT:
     case FRAME_STDERR:
-        t->result->bytes[stream] += f->len;
-        if (f->len && t->sink->write(t->sink->ctx, stream, f->payload, f->len) < 0)
-            t->gone = true;
+        hand_out(t, f->type == FRAME_STDOUT ? EXEC_STDOUT : EXEC_STDERR, f->payload, f->len);
         return 0;
     case FRAME_FAILED:
         return on_failed(t, f, err);
@@ -132,7 +134,8 @@ static int receive(struct talk *t, struct err *err)
         return 0;
     buf_grew(&t->in, (size_t)n);
     size_t at = 0;
-    while (!t->ended && !t->gone) {
+    /* Of a detached one the start is waited for whoever has left. */
+    while (!t->ended && (!t->gone || t->req->detach)) {
         struct frame f;
         size_t size;
         int got = frame_parse((const uint8_t *)t->in.data + at, t->in.len - at, &f, &size);

@@ -3,8 +3,8 @@
  * or after it has done its work, and a hook sees each call first. One runtime a program.
  *
  * Commands of the fake agent, by argv[0]: "exit" N; "hold" runs until it is ended; "say" TEXT;
- * "echo" gives its stdin back; "spill" N writes so many bytes; "fail" cannot be started; "mute"
- * never answers; "die" hangs up without a word. */
+ * "echo" gives its stdin back; "spill" N writes so many bytes; "listen" PORT; "fail" cannot be
+ * started; "mute" never answers; "die" hangs up without a word. */
 #ifndef SUPPORT_FAKERUNTIME_H
 #define SUPPORT_FAKERUNTIME_H
 
@@ -49,6 +49,7 @@ struct fake_agent {
     atomic_bool mute;   /* answers no request */
     atomic_bool liar;   /* attaches at impossible offsets */
     atomic_bool deaf;   /* does not dial (any more) */
+    atomic_bool shy;    /* opens streams, and says nothing on them until this is taken back */
     atomic_uint spawns; /* of processes that were started */
     bool has_secret;
     uint8_t secret[FRAME_SECRET];
@@ -150,6 +151,8 @@ static inline void fake_spawn(struct fake_agent *a, const struct frame_spawn *s)
     int fd = fake_dial(a, HELLO_STREAM, s->number);
     if (fd < 0)
         return;
+    while (atomic_load(&a->shy) && !atomic_load(&a->quit))
+        (void)poll(NULL, 0, 1);
     if (str_eq(verb, "die")) {
         (void)close(fd);
         return;
