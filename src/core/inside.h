@@ -79,7 +79,8 @@ const struct sandbox *core_settled_row(struct core *c, const struct caller *who,
 /* core_process_start in a sandbox that is known to run (its services). */
 int core_process_start_in(struct core *c, const struct sandbox *s, const struct process_spec *spec,
                           struct process *ret, struct err *err);
-/* Takes up a process that its agent keeps of its own accord. ERR_NOT_FOUND: it does not. */
+/* Takes up a process that its agent keeps of its own accord. ERR_NOT_FOUND: it does not; after any
+ * other failure it is ended. */
 int core_process_adopt(struct core *c, const struct sandbox *s, const struct process_spec *spec,
                        uint64_t number, struct sandbox_id *ret_id, struct err *err);
 /* A JSON list of the strings; caller frees. */

@@ -168,7 +168,8 @@ static int wait_started(struct core *c, struct proc *p, struct err *err)
     if (gone)
         return err_set(err, ERR_UNAVAILABLE, "the process was removed");
     if (!refused && !in_time)
-        return err_set(err, ERR_TIMEOUT, "the process was not heard to start; it may have");
+        return err_set(err, ERR_TIMEOUT, "the process was not heard to start%s",
+                       p->info.service ? "" : "; it may have");
     if (!refused)
         return err_set(err, ERR_UNAVAILABLE,
                        "the process did not start: the sandbox stopped, or its supervisor was "
@@ -220,7 +221,9 @@ static int start_in(struct core *c, const struct sandbox *s, const struct proces
         procs_ask(c->procs, p);
     if (rc == 0 || err->code == ERR_TIMEOUT)
         rc = wait_started(c, p, err);
-    if (rc < 0 && err->code != ERR_TIMEOUT) { /* it never was: no trace of it is of use */
+    /* It never was: no trace of it is of use. A service's, heard of or not, makes room for the next
+     * one; an agent that still has it to start is told behind that. */
+    if (rc < 0 && (err->code != ERR_TIMEOUT || spec->service)) {
         struct err ignored;
         if (procs_remove(c->procs, p, &ignored) < 0)
             log_warn("process.record_stays", KV_STR("id", p->info.id.text), KV_ERR(&ignored));
@@ -267,8 +270,12 @@ int core_process_adopt(struct core *c, const struct sandbox *s, const struct pro
     struct frame_attached at;
     int fd;
     if (link_attach(c->p.link, &s->id, number, 0, clock_mono_ms() + STARTED_WAIT_MS, &fd, &at,
-                    err) < 0)
+                    err) < 0) {
+        struct err ignored;
+        if (err->code != ERR_NOT_FOUND) /* nobody could ever look after it, either */
+            (void)link_forget_process(c->p.link, &s->id, number, &ignored); /* as below */
         return -1;
+    }
     struct proc *p;
     if (add_record(c, s, spec, number, &p, err) < 0) { /* nobody could ever look after it */
         struct err ignored;

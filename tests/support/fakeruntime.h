@@ -3,8 +3,9 @@
  * or after it has done its work, and a hook sees each call first. One runtime a program.
  *
  * Commands of the fake agent, by argv[0]: "exit" N; "hold" runs until it is ended; "say" TEXT;
- * "echo" gives its stdin back; "spill" N writes so many bytes; "listen" PORT; "fail" cannot be
- * started; "mute" never answers; "die" hangs up without a word. */
+ * "echo" gives its stdin back; "spill" N writes so many bytes; "listen" PORT, kept
+ * for that if it may; "fail" cannot be started; "mute" never answers; "die" hangs up without a
+ * word. */
 #ifndef SUPPORT_FAKERUNTIME_H
 #define SUPPORT_FAKERUNTIME_H
 
@@ -49,6 +50,7 @@ struct fake_agent {
     atomic_bool mute;   /* answers no request */
     atomic_bool liar;   /* attaches at impossible offsets */
     atomic_bool deaf;   /* does not dial (any more) */
+    atomic_bool still;  /* has seen that it is frozen: what is sent from now on, it reads later */
     atomic_bool shy;    /* opens streams, and says nothing on them until this is taken back */
     atomic_uint spawns; /* of processes that were started */
     bool has_secret;
@@ -165,7 +167,8 @@ static inline void fake_spawn(struct fake_agent *a, const struct frame_spawn *s)
     }
     atomic_fetch_add(&a->spawns, 1);
     *p = (struct fake_proc){ .used = true,
-                             .kept = (s->flags & SPAWN_KEEP) != 0,
+                             .kept = s->flags & SPAWN_KEEP ||
+                                     (s->flags & SPAWN_KEEP_IF_LISTENING && str_eq(verb, "listen")),
                              .number = s->process,
                              .fd = fd,
                              .pid = ++a->next_pid,
@@ -293,6 +296,7 @@ static inline void *fake_agent_main(void *arg)
         struct fake_proc *who[FAKE_PROCS + 2] = { NULL };
         nfds_t n = 1;
         bool deaf = atomic_load(&a->deaf), frozen = atomic_load(&a->frozen);
+        atomic_store(&a->still, frozen);
         if (deaf)
             fake_close(&a->control);
         if (!frozen && !deaf && a->control < 0) {
@@ -739,6 +743,21 @@ static inline struct fake_agent *fake_agent_of(struct fake_runtime *f, const str
     if (!a)
         abort(); /* a test's mistake */
     return a;
+}
+
+/* One that is starved: it reads nothing until it goes on, and then all that was sent. */
+static inline void fake_stall(struct fake_agent *a)
+{
+    atomic_store(&a->frozen, true);
+    fake_agent_wake(a);
+    while (!atomic_load(&a->still))
+        (void)poll(NULL, 0, 1);
+}
+
+static inline void fake_go_on(struct fake_agent *a)
+{
+    atomic_store(&a->frozen, false);
+    fake_agent_wake(a);
 }
 
 /* A container that was there before the daemon. secret: of its agent's, NULL: it knows none. */

@@ -1,4 +1,5 @@
-/* Commands whose clients leave: before they were told of a start. */
+/* Commands whose clients leave: before they were told of a start, and while their command serves.
+ */
 #include "corerig.h"
 
 static struct err err;
@@ -77,10 +78,77 @@ static void check_left_early(void)
     purge(&id);
 }
 
+/* A client that leaves once its command listens, and its agent falls asleep (or not). */
+struct leaver {
+    struct fake_agent *stalls; /* NULL: none */
+    bool started;
+};
+
+static int leaver_started(void *ctx, uint32_t pid)
+{
+    struct leaver *l = ctx;
+    (void)pid;
+    l->started = true;
+    if (l->stalls)
+        fake_stall(l->stalls);
+    return -1;
+}
+
+static void serve_and_leave(const struct sandbox_id *id, struct fake_agent *stalls)
+{
+    struct leaver l = { .stalls = stalls };
+    struct strv argv = { 0 };
+    struct exec_result res;
+    strv_add(&argv, "listen");
+    strv_add(&argv, "3000");
+    struct core_exec req = { .argv = &argv };
+    struct exec_sink sink = {
+        .started = leaver_started, .write = rig_output, .gone_fd = -1, .ctx = &l
+    };
+    CHECK(core_exec(rig.core, &me, id, &req, &sink, &res, &err) < 0 && err.code == ERR_CANCELLED);
+    CHECK(l.started);
+    strv_release(&argv);
+}
+
+static size_t count_processes(const struct sandbox_id *id)
+{
+    struct process *list;
+    size_t n;
+    if (!CHECK(core_process_list(rig.core, &me, id, &list, &n, &err) == 0))
+        return 0;
+    for (size_t i = 0; i < n; i++)
+        process_release(&list[i]);
+    free(list);
+    return n;
+}
+
+/* What cannot be taken up in time is ended: it has no record, and only we could end it. */
+static void check_listens(void)
+{
+    struct sandbox_id id = rig_create();
+    struct fake_agent *agent = fake_agent_of(&rig.fake, &id);
+    struct process next;
+    struct frame_attached at;
+    int fd;
+    serve_and_leave(&id, NULL);
+    CHECK(count_processes(&id) == 1);
+    serve_and_leave(&id, agent);
+    CHECK(count_processes(&id) == 1);
+    fake_go_on(agent);
+    /* Numbers are given one after the other; what its agent was told before, it has done. */
+    CHECK(rig_process(&id, "hold", NULL, false, &next, &err) == 0);
+    int rc = link_attach(rig.link, &id, next.number - 1, 0, clock_mono_ms() + SOON, &fd, &at, &err);
+    if (!CHECK(rc < 0 && err.code == ERR_NOT_FOUND) && rc == 0)
+        (void)close(fd);
+    process_release(&next);
+    purge(&id);
+}
+
 int main(void)
 {
     rig_up();
     check_left_early();
+    check_listens();
     CHECK(rig.fake.count == 0);
     rig_down();
     return check_done();

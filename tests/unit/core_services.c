@@ -432,6 +432,45 @@ static void check_silent(void)
     purge(&good);
 }
 
+static bool kept_by_agent(const struct sandbox_id *id, uint64_t number)
+{
+    struct frame_attached at;
+    int fd;
+    if (link_attach(rig.link, id, number, 0, clock_mono_ms() + SOON, &fd, &at, &err) == 0) {
+        (void)close(fd);
+        return true;
+    }
+    CHECK(err.code == ERR_NOT_FOUND);
+    return false;
+}
+
+/* An agent that was starved for so long that a start was given up starts it all the same when it
+ * goes on: it is ended again before the next one is started. */
+static void check_starved(void)
+{
+    struct service one = svc("one", "[\"hold\"]", SERVICE_ALWAYS);
+    struct sandbox_id id = with_services(&one, 1);
+    struct fake_agent *agent = fake_agent_of(&rig.fake, &id);
+    struct process *list;
+    size_t n;
+    CHECK(core_service_act(rig.core, &me, &id, "one", SERVICE_STOP, &err) == 0);
+    unsigned spawns = atomic_load(&agent->spawns);
+    fake_stall(agent);
+    CHECK(core_service_act(rig.core, &me, &id, "one", SERVICE_START, &err) == 0);
+    CHECK(info(&id, "one").state == SERVICE_BACKOFF && info(&id, "one").problem[0]);
+    fake_go_on(agent);
+    CHECK(becomes(&id, "one", SERVICE_RUNNING, 0) && running(&id, "one") == 1);
+    CHECK(atomic_load(&agent->spawns) >= spawns + 2);
+    CHECK(core_service_processes(rig.core, &me, &id, "one", &list, &n, &err) == 0);
+    for (size_t i = 0; i < n; i++) {
+        if (list[i].state == PROCESS_RUNNING) /* numbers are given one after the other */
+            CHECK(!kept_by_agent(&id, list[i].number - 1));
+        process_release(&list[i]);
+    }
+    free(list);
+    purge(&id);
+}
+
 /* A stop that fails leaves the sandbox running, and its services looked after. */
 static void check_failed_stop(void)
 {
@@ -548,6 +587,7 @@ int main(void)
     check_failed_stop();
     check_adding();
     check_silent();
+    check_starved();
     CHECK(rig.fake.count == 0);
     rig_down();
     return check_done();
