@@ -106,15 +106,15 @@ def test_very_many_entries(asleep, app):
         reply = call(box, "GET", what, path="m", **query).expect(200)
         took = time.monotonic() - start
         print(f"{what} {query}: {took * 1000:.0f} ms, {len(reply.body)} bytes")
-        assert took < 2 * PATIENCE, (what, query)
+        assert took < 5 * PATIENCE, (what, query)
     start = time.monotonic()
     call(box, "GET", "files/search", path="m", name="77777").expect(200)
-    assert time.monotonic() - start < 2 * PATIENCE
+    assert time.monotonic() - start < 5 * PATIENCE
     # What takes long begins to answer; what would take too long is refused at once.
     for accept in "application/json", "text/event-stream":
         start = time.monotonic()
         with box.client.stream("GET", f"{box.v1}/files/search?path=m&q=x", headers={"Accept": accept}) as s:
-            assert s.status == 200 and time.monotonic() - start < 2 * PATIENCE
+            assert s.status == 200 and time.monotonic() - start < 5 * PATIENCE
             body = s.read()
         assert json.loads(body)["files"] == 200000 if "json" in accept else b'"files":200000' in body
     subprocess.run(["python3", "-c", "import os,sys\nos.chdir(sys.argv[1])\nopen('e', 'w').close()\n"
@@ -122,7 +122,7 @@ def test_very_many_entries(asleep, app):
                     app / "m"], check=True)
     start = time.monotonic()
     assert call(box, "POST", "files/copy", {"from": "m", "to": "n"}).status == 413
-    assert time.monotonic() - start < 2 * PATIENCE
+    assert time.monotonic() - start < 5 * PATIENCE
     shutil.rmtree(app / "m")
 
 

@@ -88,7 +88,8 @@ def test_legacy_object(daemon, box):
     assert (row["visibility"], row["idle_policy"]) == ("private", "always_on")
     live = got["live_state"]
     assert live["State"]["Running"] is True and live["Id"].startswith(row["container_id"])
-    assert row in daemon.get("/sandboxes").json()
+    until(lambda: daemon.get(f"/sandbox/{box.id}").json()["row"] in daemon.get("/sandboxes").json(),
+          what="the list says the same")
     query = urllib.parse.urlencode({"external_user_id": "u 1", "external_project_id": "p/1"})
     assert [r["id"] for r in daemon.get("/sandboxes?" + query).json()] == [box.id]
     assert daemon.get("/sandboxes?external_user_id=nobody").json() == []

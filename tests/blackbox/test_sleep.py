@@ -92,7 +92,9 @@ def test_idle_sandboxes_sleep_as_their_policy_says_and_wake(make):
 
     assert sleeper.exec("echo up")["stdout"] == "up\n"
     seen = why(sleeper)
-    assert seen["status"] == "running" and 0 <= seen["sleeps_in_ms"] <= 4000
+    assert seen["status"] == "running"
+    assert 0 <= seen["sleeps_in_ms"] <= 4000 if seen["sleeps_in_ms"] is not None else seen[
+        "awake_because"] # its own start may have used the CPU
     assert freezer.exec("cat /tmp/memory")["stdout"] == "kept\n", "a thaw keeps memory"
     assert seen["deaths"] == 0
     last = seen["last_start"]
@@ -145,12 +147,12 @@ def test_a_service_alone_does_not_keep_awake(make):
 def test_a_busy_sandbox_survives_a_restart_of_the_daemon(make_daemon):
     """Nothing is known of its CPU in the first round after a start: that is no reason to sleep."""
     d = make_daemon(SANDBOXD_REAP_INTERVAL="1s")
-    box = Sandbox.create(d, idle_timeout_s=1)
+    box = Sandbox.create(d, idle_timeout_s=3)
     box.exec(BUSY, detach=True)
     until(lambda: why(box)["awake_because"] == "processes use the CPU", 10)
     for hard in (False, True):
         d.stop() if not hard else d.kill9()
-        time.sleep(1.2) # its last use is older than its timeout when the daemon is back
+        time.sleep(3.2) # its last use is older than its timeout when the daemon is back
         d.start()
         until(lambda: why(box)["awake_because"] == "processes use the CPU" or
               box.status != "running", 10, "measured again")

@@ -134,7 +134,6 @@ def test_who_takes_nothing_of_an_answer(box, where, path):
         raw.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         raw.send(f"GET {path.format(id=box.id)} HTTP/1.1\n{host}\n")
         raw.sock.recv(1) # the answer has begun
-        assert held(raw)
         until(lambda: not held(raw), 20, "it is cut")
         assert taken(raw.sock) < BIG
     assert box.daemon.get("/healthz").status == 200

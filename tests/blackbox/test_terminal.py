@@ -200,7 +200,7 @@ def audit(box, process):
 
 
 def test_what_is_silent_or_alone_is_ended(make_daemon):
-    d = make_daemon(SANDBOXD_TERMINAL_IDLE="2s", SANDBOXD_REAP_INTERVAL="200ms")
+    d = make_daemon(SANDBOXD_TERMINAL_IDLE=f"{PATIENCE:g}s", SANDBOXD_REAP_INTERVAL="200ms")
     box = Sandbox.create(d)
     with open_terminal(box) as alone:
         left = first_note(alone)["attached"]["process"]
@@ -253,7 +253,7 @@ def test_a_slow_viewer_misses_something_and_holds_up_nobody(box):
 
 
 def test_a_viewer_that_takes_nothing_is_cut(make_daemon):
-    d = make_daemon(SANDBOXD_PEER_STALL="2s") # whoever reads may be slow, too
+    d = make_daemon(SANDBOXD_PEER_STALL=f"{PATIENCE:g}s") # whoever reads may be slow, too
     box = Sandbox.create(d)
     with open_terminal(box) as ws:
         process = first_note(ws)["attached"]["process"]

@@ -241,7 +241,7 @@ def test_the_socket_refuses_everything_else(make_sandbox, daemon):
 
 def raw_socket(daemon):
     s = socket.socket(socket.AF_UNIX)
-    s.settimeout(10 * sandboxd.SLOW)
+    s.settimeout(10 * sandboxd.PATIENCE)
     s.connect(daemon.data_dir + "/front/docker.sock")
     return s
 

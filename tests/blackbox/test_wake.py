@@ -9,7 +9,7 @@ import pytest
 
 from edge import Edge
 from preview_app import service
-from sandboxd import PATIENCE, Sandbox, together, until
+from sandboxd import PATIENCE, SLOW, Sandbox, together, until
 
 MIB = 1 << 20
 
@@ -76,7 +76,7 @@ def test_every_kind_of_first_request(app, sleep):
 
 def test_a_thaw_waits_for_no_port_as_a_start_does(make_daemon):
     """What ran before it was frozen still runs: what does not listen then will not by itself."""
-    d = make_daemon(SANDBOXD_PORT_WAIT="12s")
+    d = make_daemon(SANDBOXD_PORT_WAIT=f"{12 * SLOW:g}s")
     s = Sandbox.create(d, ports=[3000])
     Edge(s).get().expect(502) # at the end of the wait after its start
     for restart in False, True:
@@ -85,7 +85,7 @@ def test_a_thaw_waits_for_no_port_as_a_start_does(make_daemon):
             d.restart(hard=True)
         began = time.monotonic()
         Edge(s).get().expect(502)
-        assert time.monotonic() - began < 9
+        assert time.monotonic() - began < 9 * SLOW
 
 
 @pytest.mark.concurrent

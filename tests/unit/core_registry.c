@@ -2,6 +2,7 @@
  */
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -199,7 +200,7 @@ static void *waiter(void *arg)
     while (!atomic_load(&over)) {
         const struct sandbox *s;
         bool start;
-        if (!registry_settled(shared, &one, clock_mono_ms() + 5000, &s, &start) || !s ||
+        if (!registry_settled(shared, &one, clock_mono_ms() + 60000, &s, &start) || !s ||
             !sandbox_state_settled(s->state))
             atomic_store(&together, 99);
         core_unref(s);
@@ -213,8 +214,10 @@ static void *taker(void *arg)
     (void)arg;
     while (!atomic_load(&over)) {
         const struct sandbox *s = registry_take(shared, &one, SANDBOX_STARTING);
-        if (!s)
+        if (!s) {
+            (void)sched_yield();
             continue;
+        }
         if (atomic_fetch_add(&owners, 1) != 0)
             atomic_store(&together, 1);
         (void)poll(NULL, 0, 1);
@@ -241,6 +244,7 @@ static void *reader(void *arg)
         free(rows);
         registry_touch(shared, &one);
         (void)registry_live(shared, &one, &live);
+        (void)sched_yield();
     }
     return NULL;
 }
@@ -253,6 +257,7 @@ static void *churner(void *arg)
         enum sandbox_state to = SANDBOX_DELETING;
         (void)registry_update(shared, &id, to_state, &to);
         registry_remove(shared, &id);
+        (void)sched_yield(); /* the lock is not fair */
     }
     return NULL;
 }

@@ -680,7 +680,8 @@ static void test_many(void)
     for (size_t i = 0; i < 8; i++)
         (void)pthread_join(threads[i], NULL);
     CHECK(atomic_load(&m.failed) == 0);
-    CHECK_ROW("connections are kept", fake.accepted <= 8);
+    /* Who waits for long, on a busy machine, asks on another one whether the Engine lives. */
+    CHECK_ROW("connections are kept", fake.accepted <= 8 + asked(&fake, "GET /_ping"));
 }
 
 static void test_version(void)

@@ -5,6 +5,7 @@
 #define HOST "Host: " RIG_HOST "\r\n"
 #define GET "GET /x HTTP/1.1\r\n" HOST
 #define END "Connection: close\r\n\r\n"
+#define HOLD_MS 60000 /* what is held is not given up because the machine is busy */
 
 /* Requests wait at the gate while it is closed, and are counted. */
 static struct {
@@ -182,7 +183,9 @@ static void pages(void)
                   "Accept: text/html\r\n" END,
                   "POST /x HTTP/1.1"));
     asleep(SANDBOX_STOPPED, UNTIL_TOLD);
+    rig_config.wake_hold_ms = 3000;
     CHECK(answers(GET END, "503 Service Unavailable")); /* beyond WAKE_HOLD */
+    rig_config.wake_hold_ms = HOLD_MS;
     wake_now();
 }
 
@@ -605,6 +608,7 @@ static void limits(void)
 int main(void)
 {
     rig_start();
+    rig_config.wake_hold_ms = HOLD_MS;
     app_start(serve);
     wakes();
     together();
