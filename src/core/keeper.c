@@ -196,6 +196,7 @@ static void write_end(struct procs *t, struct proc *p)
     mu_lock(&t->lock);
     p->work = PROC_NOTHING;
     p->saved = true;
+    cond_broadcast(&t->saved);
     p->on_disk = kept;
     give_back_locked(t, p);
     bool gone = p->gone;
@@ -209,6 +210,35 @@ static void write_end(struct procs *t, struct proc *p)
         procs_prune(t, &p->info.sandbox, p->info.service);
     }
     core_process_ended(t->core, p);
+}
+
+static uint32_t unsaved_locked(struct procs *t, const struct sandbox_id *sandbox) REQUIRES(t->lock)
+{
+    uint32_t n = 0;
+    mu_held(&t->lock);
+    for (size_t i = 0; i < t->count; i++)
+        n += t->items[i]->info.state != PROCESS_RUNNING && !t->items[i]->saved &&
+             sandbox_id_eq(&t->items[i]->info.sandbox, sandbox);
+    return n;
+}
+
+uint32_t keeper_unsaved(struct procs *t, const struct sandbox_id *sandbox)
+{
+    mu_lock(&t->lock);
+    uint32_t n = unsaved_locked(t, sandbox);
+    mu_unlock(&t->lock);
+    return n;
+}
+
+bool keeper_await(struct procs *t, const struct sandbox_id *sandbox, uint32_t count,
+                  int64_t deadline_ms)
+{
+    bool in_time = true, fewer;
+    mu_lock(&t->lock);
+    while (!(fewer = unsaved_locked(t, sandbox) < count) && in_time)
+        in_time = cond_wait_until(&t->saved, &t->lock, deadline_ms);
+    mu_unlock(&t->lock);
+    return fewer;
 }
 
 /* --- one thread for a sandbox --- */

@@ -58,6 +58,7 @@ struct procs {
     struct busy asked GUARDED_BY(lock), ending GUARDED_BY(lock);
     bool stopping GUARDED_BY(lock);
     size_t freed GUARDED_BY(lock); /* bytes of output since memory was last given back */
+    struct cond saved;             /* an end is on disk, or its record gone */
     int epoll, stop_fd;
     unsigned long loop;
     struct worker *keeper;
@@ -109,6 +110,12 @@ int64_t keeper_tick(void *ctx, int64_t mono_ms);
 /* Ends what agents told of that has no record: an earlier daemon left it. For the loop thread: does
  * not wait. */
 void keeper_end_unknown(struct procs *t);
+/* How many of the sandbox have ended and are not on disk yet: until then their agent has no room
+ * for others in their place. */
+uint32_t keeper_unsaved(struct procs *t, const struct sandbox_id *sandbox);
+/* Waits until they are fewer; false: not until the deadline. */
+bool keeper_await(struct procs *t, const struct sandbox_id *sandbox, uint32_t count,
+                  int64_t deadline_ms);
 /* Whoever reads p->log calls it in between; output that is only on disk is read back. */
 int output_open(struct procs *t, struct proc *p, struct err *err);
 void output_close(struct procs *t, struct proc *p);

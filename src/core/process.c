@@ -240,8 +240,19 @@ int core_process_start_in(struct core *c, const struct sandbox *s, const struct 
                           struct process *ret, struct err *err)
 {
     struct proc *p;
-    if (start_in(c, s, spec, &p, err) < 0)
-        return -1;
+    struct procs *t = c->procs;
+    int64_t deadline = clock_mono_ms() + STARTED_WAIT_MS;
+    uint32_t before = keeper_unsaved(t, &s->id), now;
+    /* Who ends them faster than the disk takes it waits for the disk. */
+    while (start_in(c, s, spec, &p, err) < 0) {
+        if (err->code != ERR_CAPACITY)
+            return -1;
+        now = keeper_unsaved(t, &s->id);
+        if ((before == 0 && now == 0) || clock_mono_ms() >= deadline ||
+            (now > 0 && !keeper_await(t, &s->id, now, deadline)))
+            return -1;
+        before = now;
+    }
     process_copy(c->procs, p, ret);
     procs_unref(c->procs, p);
     return 0;

@@ -177,6 +177,7 @@ void procs_forget(struct procs *t, struct proc *p)
     if (there)
         take_out_locked(t, &p->info.id);
     p->gone = true;
+    cond_broadcast(&t->saved);
     if (p->fd >= 0)
         (void)shutdown(p->fd, SHUT_RDWR); /* the loop lets go of it, whatever the agent does */
     procs_hold_locked(t, p);
@@ -433,6 +434,7 @@ int procs_new(struct core *c, const char *data_dir, struct procs **ret, struct e
     t->core = c;
     t->dir = buf_take(&dir);
     mu_init(&t->lock, MU_PROC);
+    cond_init(&t->saved);
     t->askers = pool_new("askers", ASKERS_MAX, ASKERS_BACKLOG, ASKER_IDLE_MS);
     t->enders = pool_new("enders", ENDERS_MAX, ASKERS_BACKLOG, ASKER_IDLE_MS);
     t->epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -492,6 +494,7 @@ void procs_free(struct procs *t)
     free(t->ending.ids);
     auto_fd(&t->epoll);
     auto_fd(&t->stop_fd);
+    cond_release(&t->saved);
     mu_release(&t->lock);
     free(t->dir);
     free(t);

@@ -30,7 +30,7 @@
 
 /* --- the agent of one container --- */
 
-#define FAKE_PROCS 512
+#define FAKE_PROCS 160
 #define FAKE_PIECE (16 * KIB) /* of output in one frame */
 
 struct fake_proc {
@@ -142,6 +142,15 @@ static inline struct fake_proc *fake_kept(struct fake_agent *a, uint64_t number)
     return NULL;
 }
 
+/* As the real one: those that have ended and were not forgotten count. */
+static inline bool fake_full(const struct fake_agent *a)
+{
+    size_t kept = 0;
+    for (int i = 0; i < FAKE_PROCS; i++)
+        kept += a->procs[i].used && a->procs[i].kept;
+    return kept >= LINK_KEPT_MAX;
+}
+
 static inline void fake_spawn(struct fake_agent *a, const struct frame_spawn *s)
 {
     struct fake_proc *p = a->procs;
@@ -159,8 +168,10 @@ static inline void fake_spawn(struct fake_agent *a, const struct frame_spawn *s)
         (void)close(fd);
         return;
     }
-    if (str_eq(verb, "fail")) {
-        uint8_t failed[FRAME_FAILED_MIN] = { ENOENT, 0, 0, 0, STEP_EXEC };
+    bool full = (s->flags & SPAWN_KEEP) && fake_full(a);
+    if (full || str_eq(verb, "fail")) {
+        uint8_t failed[FRAME_FAILED_MIN] = { full ? EDQUOT : ENOENT, 0, 0, 0,
+                                             full ? STEP_FORK : STEP_EXEC };
         fake_send(fd, FRAME_FAILED, failed, sizeof failed);
         (void)close(fd);
         return;
