@@ -182,6 +182,10 @@ int supervisor_halt(struct supervisor *sup, const struct sandbox *s, const char 
     v = v ? in_home(home_of_locked(sup, s), name) : NULL;
     if (v)
         v->busy = false;
+    if (v && rc < 0 && v->state == SERVICE_STOPPED) {
+        v->state = SERVICE_RUNNING; /* it resists, and may be tried again */
+        v->last_run = true;
+    }
     cond_broadcast(&sup->idle);
     mu_unlock(&sup->lock);
     return rc;

@@ -136,9 +136,9 @@ static int check_known(struct core *c, const struct caller *who, const struct sa
 static int act_awake(struct core *c, const struct sandbox *s, const char *name,
                      enum service_act act, struct err *err)
 {
-    struct err ignored; /* what resists its end does not keep a new one from trying */
-    if (act == SERVICE_RESTART)
-        (void)supervisor_halt(c->supervisor, s, name, &ignored);
+    if (act == SERVICE_RESTART && supervisor_halt(c->supervisor, s, name, err) < 0 &&
+        err->code != ERR_NOT_FOUND)
+        return -1; /* it resists: never two. What is not found was declared since, and joins */
     return supervisor_start(c->supervisor, s, name, err);
 }
 
